@@ -1,0 +1,68 @@
+package protocol
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// The wire and the log use one form of CBOR (RFC 8949): core deterministic
+// encoding, integer keys. Equal values have equal bytes, so replicas can compare
+// digests of what they hold.
+var (
+	encoder = must(cbor.CoreDetEncOptions().EncMode())
+	decoder = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   16,
+		MaxArrayElements:  1 << 20,
+		MaxMapPairs:       1 << 16,
+	}.DecMode())
+	// lenient differs from decoder only in that it skips unknown integer keys:
+	// newer peers may send more than this build knows.
+	lenient = must(cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  16,
+		MaxArrayElements: 1 << 20,
+		MaxMapPairs:      1 << 16,
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Marshal encodes v deterministically.
+func Marshal(v any) ([]byte, error) { return encoder.Marshal(v) }
+
+// Unmarshal decodes exactly one value and refuses unknown fields and trailing
+// bytes. It is for the log and for what coordinators receive.
+func Unmarshal(b []byte, v any) error { return decoder.Unmarshal(b, v) }
+
+// UnmarshalReply decodes exactly one value and skips fields this build does not
+// know. It is for answers, which a newer coordinator may have extended.
+func UnmarshalReply(b []byte, v any) error { return lenient.Unmarshal(b, v) }
+
+// ReadMessage reads at most limit bytes from r and decodes them strictly.
+// It returns an *Error of CodeTooLarge or CodeBadRequest.
+func ReadMessage(r io.Reader, limit int64, v any) error {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	if int64(len(b)) > limit {
+		return Errorf(CodeTooLarge, "message of more than %d bytes", limit)
+	}
+	if err := Unmarshal(b, v); err != nil {
+		return Errorf(CodeBadRequest, "%v", err)
+	}
+	return nil
+}

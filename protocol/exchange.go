@@ -1,0 +1,187 @@
+package protocol
+
+// EnrolRequest turns a ticket into a pilot's certificate. It is sent to
+// POST /v1/pilots under the server name enrol.<cluster>.
+type EnrolRequest struct {
+	Ticket string `cbor:"1,keyasint"`
+	// CSR is the DER certificate request for the key the pilot made in memory.
+	CSR       []byte    `cbor:"2,keyasint"`
+	Pilot     PilotID   `cbor:"3,keyasint"`
+	Launch    LaunchID  `cbor:"4,keyasint,omitempty"`
+	Host      string    `cbor:"5,keyasint"`
+	BatchID   string    `cbor:"6,keyasint,omitempty"`
+	Resources Resources `cbor:"7,keyasint"`
+	Version   string    `cbor:"8,keyasint"`
+}
+
+// EnrolReply is the answer: the chain to present from now on.
+type EnrolReply struct {
+	// Certificate is the chain in PEM, leaf first. NotAfter is inside.
+	Certificate []byte   `cbor:"1,keyasint"`
+	Site        SiteID   `cbor:"2,keyasint"`
+	Cluster     string   `cbor:"3,keyasint"`
+	Addresses   []string `cbor:"4,keyasint"`
+}
+
+// RenewRequest asks for a new certificate for the key in use
+// (POST /v1/pilots/renew, mTLS).
+type RenewRequest struct {
+	CSR []byte `cbor:"1,keyasint"`
+}
+
+// HeldLease is one lease a pilot says it holds.
+type HeldLease struct {
+	Lease LeaseID `cbor:"1,keyasint"`
+	Task  TaskID  `cbor:"2,keyasint"`
+	Phase Phase   `cbor:"3,keyasint"`
+}
+
+// LogTail is a piece of a running attempt's log.
+type LogTail struct {
+	Lease LeaseID `cbor:"1,keyasint"`
+	// Offset is the position of Data in the whole log.
+	Offset int64  `cbor:"2,keyasint"`
+	Data   []byte `cbor:"3,keyasint"`
+}
+
+// ExchangeRequest is the pilot's one hot verb, POST /v1/pilots/exchange: it
+// lists every lease the pilot holds, carries reports and log tails, and says
+// what is free.
+type ExchangeRequest struct {
+	Held    []HeldLease    `cbor:"1,keyasint,omitempty"`
+	Reports []SignedReport `cbor:"2,keyasint,omitempty"`
+	Logs    []LogTail      `cbor:"3,keyasint,omitempty"`
+	Free    Resources      `cbor:"4,keyasint"`
+	// Want is how many more tasks the pilot would take; 0 asks for none.
+	Want uint16 `cbor:"5,keyasint,omitempty"`
+	// Wait is how long the request may park when nothing fits; 0 answers at once.
+	Wait Seconds `cbor:"6,keyasint,omitempty"`
+	// Sequence rises with every new exchange of this pilot and is repeated with a
+	// repeated one.
+	Sequence uint64 `cbor:"7,keyasint"`
+	// Cached are digests of software and inputs the node holds, at most MaxCached.
+	Cached []Digest `cbor:"8,keyasint,omitempty"`
+	// Leaving says that the pilot ends after this exchange and holds nothing.
+	Leaving bool   `cbor:"9,keyasint,omitempty"`
+	Reason  string `cbor:"10,keyasint,omitempty"`
+}
+
+// Limits of an exchange, enforced before anything is proposed.
+// Source: research on hostile pilots; a frame is at most MaxExchangeBytes.
+const (
+	MaxHeld          = 1024
+	MaxReports       = 256
+	MaxCached        = 64
+	MaxLogTail       = 64 << 10
+	MaxExchangeBytes = 1 << 20
+	MaxWait          = Seconds(300)
+)
+
+// OrderKind says what a pilot must do.
+type OrderKind uint8
+
+// The orders. The numbers are part of the wire.
+const (
+	OrderAbandon OrderKind = iota + 1 // stop the lease's payload: it is no longer current
+	OrderDrain                        // finish what runs, take nothing more
+	OrderStop                         // report preempted and leave now
+)
+
+var orderKinds = [...]string{"", "abandon", "drain", "stop"}
+
+func (k OrderKind) String() string { return nameOf(orderKinds[:], int(k), "order") }
+
+// Order is one thing a pilot must do. Lease is zero for orders to the pilot.
+type Order struct {
+	Kind   OrderKind `cbor:"1,keyasint"`
+	Lease  LeaseID   `cbor:"2,keyasint,omitempty"`
+	Reason string    `cbor:"3,keyasint,omitempty"`
+}
+
+// ReportAnswer is the fate of one report of the exchange.
+type ReportAnswer struct {
+	Lease LeaseID `cbor:"1,keyasint"`
+	// Code is CodeOK (accepted, or accepted before), CodeStale (another attempt
+	// counts; drop it), CodeUnknown (repeat it) or CodeBadRequest (never repeat).
+	Code   Code   `cbor:"2,keyasint"`
+	Reason string `cbor:"3,keyasint,omitempty"`
+}
+
+// ExchangeReply answers an exchange.
+type ExchangeReply struct {
+	Leases  []Lease        `cbor:"1,keyasint,omitempty"`
+	Orders  []Order        `cbor:"2,keyasint,omitempty"`
+	Answers []ReportAnswer `cbor:"3,keyasint,omitempty"`
+	// Next is when the pilot should speak again at the latest.
+	Next Seconds `cbor:"4,keyasint"`
+	// Addresses are all coordinators as host:port; Leader is the one that leads.
+	Addresses []string `cbor:"5,keyasint,omitempty"`
+	Leader    string   `cbor:"6,keyasint,omitempty"`
+}
+
+// LaunchRequest is a glidein pass's question, POST /v1/sites/launch: how many
+// pilots of which shape are wanted here.
+type LaunchRequest struct {
+	// Shapes are the pilot jobs the site can submit, most wanted first.
+	Shapes []LaunchShape `cbor:"1,keyasint"`
+	// Known are the launch leases of pilot jobs the batch system still has.
+	Known []KnownLaunch `cbor:"2,keyasint,omitempty"`
+	// Reports are reports found in the site's spool.
+	Reports []SignedReport `cbor:"3,keyasint,omitempty"`
+	// BatchError says that the batch system could not be asked; then nothing is
+	// granted. Unknown is not zero.
+	BatchError string `cbor:"4,keyasint,omitempty"`
+	Version    string `cbor:"5,keyasint"`
+}
+
+// LaunchShape is one kind of pilot job the site can submit.
+type LaunchShape struct {
+	Name  string    `cbor:"1,keyasint"`
+	Offer Resources `cbor:"2,keyasint"`
+	// Room is how many more of these the site's caps allow now.
+	Room uint32 `cbor:"3,keyasint"`
+}
+
+// KnownLaunch is a pilot job in the batch system.
+type KnownLaunch struct {
+	Launch  LaunchID `cbor:"1,keyasint"`
+	BatchID string   `cbor:"2,keyasint"`
+	Running bool     `cbor:"3,keyasint,omitempty"`
+}
+
+// LaunchGrant reserves demand for one pilot job.
+type LaunchGrant struct {
+	Launch LaunchID `cbor:"1,keyasint"`
+	Shape  string   `cbor:"2,keyasint"`
+	// Ticket is what the pilot enrols with; it works once and until the launch
+	// lease ends.
+	Ticket string `cbor:"3,keyasint"`
+}
+
+// LaunchReply answers a pass.
+type LaunchReply struct {
+	Grants []LaunchGrant `cbor:"1,keyasint,omitempty"`
+	// Remove are launch leases whose pilot jobs are no longer wanted.
+	Remove []LaunchID `cbor:"2,keyasint,omitempty"`
+	// Reasons explain, per shape, why that many.
+	Reasons   []string       `cbor:"3,keyasint,omitempty"`
+	Answers   []ReportAnswer `cbor:"4,keyasint,omitempty"`
+	Addresses []string       `cbor:"5,keyasint,omitempty"`
+	// PilotDigests name the pilot binaries in the blob store by GOOS/GOARCH.
+	PilotDigests map[string]Digest `cbor:"6,keyasint,omitempty"`
+}
+
+// JoinRequest turns a one-use join token into a site's certificate
+// (POST /v1/sites, server name enrol.<cluster>).
+type JoinRequest struct {
+	Secret string `cbor:"1,keyasint"`
+	CSR    []byte `cbor:"2,keyasint"`
+}
+
+// JoinReply is the answer to a JoinRequest.
+type JoinReply struct {
+	Certificate []byte   `cbor:"1,keyasint"`
+	Site        SiteID   `cbor:"2,keyasint"`
+	Cluster     string   `cbor:"3,keyasint"`
+	Addresses   []string `cbor:"4,keyasint"`
+}
