@@ -10,8 +10,8 @@ import (
 // dies with the lease.
 type Passkey string
 
-// Equal compares in constant time; two empty passkeys are not equal.
-func (p Passkey) Equal(q Passkey) bool {
+// Matches compares in constant time; an empty passkey matches nothing.
+func (p Passkey) Matches(q Passkey) bool {
 	return p != "" && subtle.ConstantTimeCompare([]byte(p), []byte(q)) == 1
 }
 
