@@ -132,6 +132,9 @@ type LaunchRequest struct {
 	// granted. Unknown is not zero.
 	BatchError string `cbor:"4,keyasint,omitempty"`
 	Version    string `cbor:"5,keyasint"`
+	// Ended are launch leases whose pilot jobs are gone from the batch system, or
+	// were never accepted by it; their demand is free again.
+	Ended []LaunchID `cbor:"6,keyasint,omitempty"`
 }
 
 // LaunchShape is one kind of pilot job the site can submit.

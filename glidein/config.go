@@ -1,0 +1,262 @@
+package glidein
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"floe/protocol"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Config is a site's configuration: a TOML file with the paper's three sections.
+type Config struct {
+	// Directory holds the site's identity, ledger, jobs and spool. Default: the
+	// directory of the file.
+	Directory string `toml:"directory"`
+	Queue     Queue  `toml:"queue"`
+	System    System `toml:"system"`
+	// Env are variables set for every pilot, and so for every payload.
+	Env map[string]string `toml:"env"`
+}
+
+// Queue is how pilot jobs go into the batch system.
+type Queue struct {
+	// Type is the batch system: local.
+	Type string `toml:"type"`
+	// Name and Account are the batch system's queue (partition) and account.
+	Name    string `toml:"name"`
+	Account string `toml:"account"`
+	// MaxPilots caps pilot jobs in the batch system, running and queued; MaxQueued
+	// those that have not started; PerPass those submitted in one pass.
+	MaxPilots int `toml:"max_pilots"`
+	MaxQueued int `toml:"max_queued"`
+	PerPass   int `toml:"per_pass"`
+	// Cores, Memory, Disk, GPUs and Walltime are the shape of one pilot job.
+	Cores    int      `toml:"cores"`
+	Memory   Size     `toml:"memory"`
+	Disk     Size     `toml:"disk"`
+	GPUs     int      `toml:"gpus"`
+	Walltime Duration `toml:"walltime"`
+	// Directives are lines for the batch system, passed as they are.
+	Directives []string `toml:"directives"`
+}
+
+// System is where things are at the site.
+type System struct {
+	// Pilot is the floe-pilot binary. Default: beside the floe that runs the pass.
+	Pilot string `toml:"pilot"`
+	// Scratch is where attempts run; Cache the directory of software and inputs that
+	// successive pilots of a node share. Defaults: scratch and cache in Directory.
+	Scratch string `toml:"scratch"`
+	Cache   string `toml:"cache"`
+	// Idle is how long a pilot waits without work before it leaves.
+	Idle Duration `toml:"idle"`
+}
+
+// Size is an amount of bytes written as 2GB, 500MB or a plain number of bytes.
+type Size protocol.ByteSize
+
+// UnmarshalText reads a size.
+func (s *Size) UnmarshalText(b []byte) error {
+	text := strings.TrimSpace(string(b))
+	unit := protocol.ByteSize(1)
+	for _, u := range []struct {
+		suffix string
+		size   protocol.ByteSize
+	}{{"TB", 1000 * protocol.GB}, {"GB", protocol.GB}, {"MB", protocol.MB}, {"kB", protocol.KB}, {"B", 1}} {
+		if t, ok := strings.CutSuffix(text, u.suffix); ok {
+			text, unit = strings.TrimSpace(t), u.size
+			break
+		}
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || v < 0 || v*float64(unit) > float64(protocol.MaxByteSize) {
+		return fmt.Errorf("size %q: want such as 2GB or 500MB", b)
+	}
+	*s = Size(v * float64(unit))
+	return nil
+}
+
+// Duration is a span written as 24h or 90m.
+type Duration time.Duration
+
+// UnmarshalText reads a span.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil || v < 0 {
+		return fmt.Errorf("duration %q: want such as 24h or 90m", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Defaults of the caps. Source: research on glidein factories: small first,
+// because a broken site then wastes little.
+const (
+	defaultMaxQueued = 10
+	defaultPerPass   = 10
+	defaultIdle      = Duration(10 * time.Minute)
+	defaultWalltime  = Duration(24 * time.Hour)
+)
+
+// LoadConfig reads and checks a site's configuration. Every unknown key and every
+// wrong value is reported, with its line.
+func LoadConfig(file string) (*Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	c, err := readConfig(f, file)
+	if err != nil {
+		return nil, err
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	c.fill(filepath.Dir(abs))
+	return c, c.Validate()
+}
+
+func readConfig(r io.Reader, file string) (*Config, error) {
+	c := new(Config)
+	d := toml.NewDecoder(r)
+	d.DisallowUnknownFields()
+	err := d.Decode(c)
+	var unknown *toml.StrictMissingError
+	var wrong *toml.DecodeError
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.As(err, &unknown):
+		var all []error
+		for i := range unknown.Errors {
+			e := &unknown.Errors[i]
+			row, column := e.Position()
+			key := strings.Join(e.Key(), ".")
+			all = append(all, fmt.Errorf("%s:%d:%d: unknown key %q%s", file, row, column, key, nearest(key)))
+		}
+		return nil, errors.Join(all...)
+	case errors.As(err, &wrong):
+		row, column := wrong.Position()
+		return nil, fmt.Errorf("%s:%d:%d: %s: %s", file, row, column, strings.Join(wrong.Key(), "."), strings.TrimPrefix(wrong.Error(), "toml: "))
+	}
+	return nil, fmt.Errorf("%s: %w", file, err)
+}
+
+func (c *Config) fill(dir string) {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&c.Directory, dir)
+	set(&c.System.Scratch, filepath.Join(c.Directory, "scratch"))
+	set(&c.System.Cache, filepath.Join(c.Directory, "cache"))
+	if c.System.Pilot == "" {
+		if exe, err := os.Executable(); err == nil {
+			c.System.Pilot = filepath.Join(filepath.Dir(exe), "floe-pilot")
+		}
+	}
+	if c.Queue.Cores == 0 {
+		c.Queue.Cores = 1
+	}
+	if c.Queue.MaxPilots == 0 {
+		c.Queue.MaxPilots = 1
+	}
+	if c.Queue.MaxQueued == 0 {
+		c.Queue.MaxQueued = min(defaultMaxQueued, c.Queue.MaxPilots)
+	}
+	if c.Queue.PerPass == 0 {
+		c.Queue.PerPass = defaultPerPass
+	}
+	if c.Queue.Walltime == 0 {
+		c.Queue.Walltime = defaultWalltime
+	}
+	if c.System.Idle == 0 {
+		c.System.Idle = defaultIdle
+	}
+}
+
+// Validate returns all mistakes joined.
+func (c *Config) Validate() error {
+	var all []error
+	say := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
+	if c.Queue.Type != "local" {
+		say("queue.type %q: want one of local", c.Queue.Type)
+	}
+	if c.Queue.Cores < 0 || c.Queue.Cores > protocol.MaxCores {
+		say("queue.cores %d: want 1 to %d", c.Queue.Cores, protocol.MaxCores)
+	}
+	if c.Queue.GPUs < 0 || c.Queue.GPUs > protocol.MaxGPUs {
+		say("queue.gpus %d: want 0 to %d", c.Queue.GPUs, protocol.MaxGPUs)
+	}
+	for key, n := range map[string]int{"max_pilots": c.Queue.MaxPilots, "max_queued": c.Queue.MaxQueued, "per_pass": c.Queue.PerPass} {
+		if n < 0 {
+			say("queue.%s %d: want a number above 0", key, n)
+		}
+	}
+	for _, d := range c.Queue.Directives {
+		if strings.ContainsAny(d, "\n\r\x00") {
+			say("queue.directives %q: a directive is one line", d)
+		}
+	}
+	for key := range c.Env {
+		if key == "" || strings.ContainsAny(key, "= \n\x00") || strings.HasPrefix(key, "FLOE_") {
+			say("env.%q: not a name for a variable, or one of floe's own (FLOE_…)", key)
+		}
+	}
+	if _, err := os.Stat(c.System.Pilot); err != nil {
+		say("system.pilot: %v", err)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Error() < all[j].Error() })
+	return errors.Join(all...)
+}
+
+// keys are all keys of the file, for the nearest right one.
+var keys = strings.Fields(`directory queue.type queue.name queue.account queue.max_pilots queue.max_queued queue.per_pass
+	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
+	system.pilot system.scratch system.cache system.idle`)
+
+// nearest suggests the key that differs least from a wrong one.
+func nearest(key string) string {
+	best, distance := "", 4
+	for _, k := range keys {
+		if d := editDistance(key, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// editDistance is the Levenshtein distance of two short texts.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,268 @@
+package glidein
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"floe/glidein/batch"
+	"floe/protocol"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrBusy is returned when another pass holds the site's lock.
+var ErrBusy = errors.New("another pass of this site is under way")
+
+// Coordinator is the one verb a pass needs.
+type Coordinator interface {
+	Launch(ctx context.Context, request *protocol.LaunchRequest) (*protocol.LaunchReply, error)
+}
+
+// Pass is one pass of one site.
+type Pass struct {
+	Config      *Config
+	Batch       batch.System
+	Coordinator Coordinator
+	// Spool is where pilots of this site leave reports they could not deliver; nil
+	// when there is none.
+	Spool  Spool
+	Logger *slog.Logger
+	// DryRun submits and removes nothing and asks the coordinator for nothing: it
+	// says what the pass sees and writes the submit file it would use.
+	DryRun bool
+}
+
+// Spool gives up reports that pilots left behind.
+type Spool interface {
+	// Pending returns at most limit reports.
+	Pending(limit int) ([]protocol.SignedReport, error)
+	// Delivered removes those whose answers are final.
+	Delivered(answers []protocol.ReportAnswer) error
+}
+
+// Result is what a pass saw and did.
+type Result struct {
+	Running   int                 `json:"running"`
+	Queued    int                 `json:"queued"`
+	Held      int                 `json:"held"`
+	Submitted []protocol.LaunchID `json:"submitted,omitempty"`
+	Removed   []protocol.LaunchID `json:"removed,omitempty"`
+	Ended     []protocol.LaunchID `json:"ended,omitempty"`
+	Adopted   []protocol.LaunchID `json:"adopted,omitempty"`
+	Refused   []string            `json:"refused,omitempty"`
+	Reports   int                 `json:"reports"`
+	Reasons   []string            `json:"reasons,omitempty"`
+	// SubmitFile is the file a dry run wrote.
+	SubmitFile string `json:"submit_file,omitempty"`
+}
+
+// Run makes the pass. The result says what was done even when the error is not nil.
+func (p *Pass) Run(ctx context.Context) (*Result, error) {
+	dir := p.Config.Directory
+	if err := os.MkdirAll(filepath.Join(dir, "jobs"), 0o700); err != nil {
+		return nil, fmt.Errorf("glidein pass: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "pass.lock"))
+	held, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("glidein pass: lock: %w", err)
+	}
+	if !held {
+		return nil, fmt.Errorf("glidein pass: %w", ErrBusy)
+	}
+	defer lock.Unlock()
+	ledger, err := openLedger(filepath.Join(dir, "ledger.json"))
+	if err != nil {
+		return nil, fmt.Errorf("glidein pass: %w", err)
+	}
+	result := new(Result)
+	entries, batchErr := p.Batch.Status(ctx)
+	if batchErr == nil {
+		p.reconcile(ctx, ledger, entries, result)
+		if err := ledger.save(); err != nil {
+			return result, err
+		}
+	}
+	if p.DryRun {
+		return result, errors.Join(batchErr, p.dryRun(result))
+	}
+	request := p.request(ledger, entries, batchErr, result)
+	reply, err := p.Coordinator.Launch(ctx, request)
+	if err != nil {
+		return result, errors.Join(batchErr, fmt.Errorf("ask for launch leases: %w", err))
+	}
+	result.Reasons = reply.Reasons
+	result.Reports = len(reply.Answers)
+	if p.Spool != nil {
+		if err := p.Spool.Delivered(reply.Answers); err != nil {
+			p.Logger.Warn("reports delivered stay in the spool", "err", err)
+		}
+	}
+	if batchErr != nil {
+		return result, fmt.Errorf("nothing launched: %w", batchErr)
+	}
+	p.remove(ctx, ledger, reply.Remove, result)
+	err = p.submit(ctx, ledger, reply.Grants, result)
+	return result, errors.Join(err, ledger.save())
+}
+
+// reconcile makes the ledger agree with the batch system: jobs it has are
+// adopted, jobs that have ended are cleaned and reported.
+func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, entries []batch.Entry, result *Result) {
+	seen := map[protocol.LaunchID]bool{}
+	for _, e := range entries {
+		if e.Launch == "" {
+			continue
+		}
+		known := ledger.Jobs[e.Launch]
+		if e.State == batch.Ended {
+			if err := p.Batch.Clean(ctx, e.ID); err != nil {
+				p.Logger.Warn("ended pilot job not cleaned", "launch", e.Launch, "batch_id", e.ID, "err", err)
+				continue
+			}
+			continue // not seen: it ends below
+		}
+		seen[e.Launch] = true
+		if known == nil {
+			result.Adopted = append(result.Adopted, e.Launch)
+			ledger.Jobs[e.Launch] = &Launched{BatchID: e.ID, Submitted: e.Since}
+		} else {
+			known.BatchID = e.ID
+		}
+		switch e.State {
+		case batch.Running:
+			result.Running++
+		case batch.Held:
+			result.Held++
+		default:
+			result.Queued++
+		}
+	}
+	for launch := range ledger.Jobs {
+		if seen[launch] {
+			continue
+		}
+		result.Ended = append(result.Ended, launch)
+		delete(ledger.Jobs, launch)
+		if err := os.RemoveAll(p.jobDir(launch)); err != nil {
+			p.Logger.Warn("directory of an ended pilot job stays", "launch", launch, "err", err)
+		}
+	}
+	slices.Sort(result.Ended)
+	slices.Sort(result.Adopted)
+}
+
+// request says what is here and how much room there is.
+func (p *Pass) request(ledger *Ledger, entries []batch.Entry, batchErr error, result *Result) *protocol.LaunchRequest {
+	r := &protocol.LaunchRequest{Version: protocol.Version, Ended: result.Ended}
+	if p.Spool != nil {
+		reports, err := p.Spool.Pending(protocol.MaxReports)
+		if err != nil {
+			p.Logger.Warn("spool not read", "err", err)
+		}
+		r.Reports = reports
+	}
+	if batchErr != nil {
+		r.BatchError = batchErr.Error()
+		return r
+	}
+	running := map[protocol.LaunchID]bool{}
+	for _, e := range entries {
+		running[e.Launch] = e.State == batch.Running
+	}
+	for launch, job := range ledger.Jobs {
+		r.Known = append(r.Known, protocol.KnownLaunch{Launch: launch, BatchID: string(job.BatchID), Running: running[launch]})
+	}
+	slices.SortFunc(r.Known, func(a, b protocol.KnownLaunch) int { return strings.Compare(string(a.Launch), string(b.Launch)) })
+	r.Shapes = []protocol.LaunchShape{{Name: p.shapeName(), Offer: p.offer(), Room: uint32(p.room(result))}}
+	return r
+}
+
+// room is how many more pilot jobs the caps allow in this pass. Held jobs count:
+// a site whose jobs are held is not given more of them.
+func (p *Pass) room(r *Result) int {
+	q := p.Config.Queue
+	total := r.Running + r.Queued + r.Held
+	return max(0, min(q.MaxPilots-total, q.MaxQueued-r.Queued-r.Held, q.PerPass))
+}
+
+func (p *Pass) shapeName() string {
+	if p.Config.Queue.Name != "" {
+		return p.Config.Queue.Name
+	}
+	return p.Batch.Properties().Name
+}
+
+// offer is the shape of one pilot job.
+func (p *Pass) offer() protocol.Resources {
+	q := p.Config.Queue
+	o := protocol.Resources{
+		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk),
+		Remaining: protocol.SecondsOf(time.Duration(q.Walltime)),
+	}
+	for i := range q.GPUs {
+		o.GPUs = append(o.GPUs, protocol.GPU{ID: fmt.Sprint(i)})
+	}
+	return o
+}
+
+// remove ends pilot jobs that the coordinator no longer wants.
+func (p *Pass) remove(ctx context.Context, ledger *Ledger, launches []protocol.LaunchID, result *Result) {
+	for _, launch := range launches {
+		job := ledger.Jobs[launch]
+		if job == nil || job.BatchID == "" {
+			continue
+		}
+		if err := p.Batch.Remove(ctx, job.BatchID); err != nil && !errors.Is(err, batch.ErrUnknownJob) {
+			p.Logger.Warn("pilot job not removed", "launch", launch, "batch_id", job.BatchID, "err", err)
+			continue
+		}
+		result.Removed = append(result.Removed, launch)
+	}
+}
+
+// submit turns launch leases into pilot jobs, never more than the caps allow.
+// A lease the batch system refuses stays out of the ledger, so the next pass
+// reports it as ended and its demand is free again.
+func (p *Pass) submit(ctx context.Context, ledger *Ledger, grants []protocol.LaunchGrant, result *Result) error {
+	room := p.room(result)
+	for i, g := range grants {
+		if i >= room {
+			p.Logger.Warn("more launch leases than there is room for", "granted", len(grants), "room", room)
+			break
+		}
+		job, err := p.prepare(g)
+		if err != nil {
+			return fmt.Errorf("prepare pilot job %s: %w", g.Launch, err)
+		}
+		file, err := p.Batch.WriteSubmitFile(job)
+		if err != nil {
+			return fmt.Errorf("prepare pilot job %s: %w", g.Launch, err)
+		}
+		ledger.Jobs[g.Launch] = &Launched{Shape: g.Shape, Submitted: time.Now()}
+		if err := ledger.save(); err != nil {
+			return err
+		}
+		id, err := p.Batch.Submit(ctx, job, file)
+		switch {
+		case err == nil:
+			ledger.Jobs[g.Launch].BatchID = id
+			result.Submitted = append(result.Submitted, g.Launch)
+		case errors.Is(err, batch.ErrRefused):
+			// Stays in the ledger: the next pass finds no such job and says so.
+			result.Refused = append(result.Refused, fmt.Sprintf("%s: %v", g.Launch, err))
+			p.Logger.Error("batch system refused a pilot job", "launch", g.Launch, "err", err)
+			return nil // the next one would be refused, too
+		default:
+			return fmt.Errorf("submit pilot job: %w", err)
+		}
+	}
+	return nil
+}

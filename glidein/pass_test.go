@@ -1,0 +1,262 @@
+package glidein_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"floe/glidein"
+	"floe/glidein/batch"
+	"floe/protocol"
+
+	"github.com/gofrs/flock"
+	"github.com/google/go-cmp/cmp"
+)
+
+// fakeBatch is a batch system in memory that can fail in the ways real ones do.
+type fakeBatch struct {
+	jobs      map[protocol.LaunchID]batch.State
+	statusErr error
+	submitErr error
+	// loseAnswer makes Submit take the job and answer an error all the same.
+	loseAnswer bool
+	removed    []batch.JobID
+}
+
+func (f *fakeBatch) Properties() batch.Properties { return batch.Properties{Name: "fake"} }
+
+func (f *fakeBatch) WriteSubmitFile(job batch.Job) (string, error) {
+	file := filepath.Join(job.Directory, "submit")
+	return file, os.WriteFile(file, []byte("run "+job.Script), 0o600)
+}
+
+func (f *fakeBatch) Submit(_ context.Context, job batch.Job, file string) (batch.JobID, error) {
+	if f.submitErr != nil {
+		return "", f.submitErr
+	}
+	f.jobs[job.Launch] = batch.Queued
+	if f.loseAnswer {
+		return "", fmt.Errorf("%w: no answer", batch.ErrTransient)
+	}
+	return batch.JobID("id-" + job.Launch), nil
+}
+
+func (f *fakeBatch) Status(context.Context) ([]batch.Entry, error) {
+	var all []batch.Entry
+	for l, s := range f.jobs {
+		all = append(all, batch.Entry{ID: batch.JobID("id-" + l), Launch: l, State: s})
+	}
+	return all, f.statusErr
+}
+
+func (f *fakeBatch) Remove(_ context.Context, id batch.JobID) error {
+	f.removed = append(f.removed, id)
+	return nil
+}
+
+func (f *fakeBatch) Clean(_ context.Context, id batch.JobID) error {
+	delete(f.jobs, protocol.LaunchID(strings.TrimPrefix(string(id), "id-")))
+	return nil
+}
+
+// fakeCoordinator grants whatever room there is, up to want.
+type fakeCoordinator struct {
+	want     int
+	asked    []*protocol.LaunchRequest
+	remove   []protocol.LaunchID
+	answers  []protocol.ReportAnswer
+	err      error
+	overflow int // grants beyond the room: a coordinator that does not keep to it
+	next     int
+}
+
+func (f *fakeCoordinator) Launch(_ context.Context, r *protocol.LaunchRequest) (*protocol.LaunchReply, error) {
+	f.asked = append(f.asked, r)
+	if f.err != nil {
+		return nil, f.err
+	}
+	reply := &protocol.LaunchReply{Remove: f.remove, Answers: f.answers}
+	if r.BatchError != "" {
+		return reply, nil
+	}
+	for range min(f.want, int(r.Shapes[0].Room)) + f.overflow {
+		f.next++
+		reply.Grants = append(reply.Grants, protocol.LaunchGrant{Launch: protocol.LaunchID(fmt.Sprintf("l%d", f.next)), Ticket: "secret"})
+	}
+	return reply, nil
+}
+
+func newPass(t *testing.T, maxPilots, maxQueued int) (*glidein.Pass, *fakeBatch, *fakeCoordinator) {
+	t.Helper()
+	b := &fakeBatch{jobs: map[protocol.LaunchID]batch.State{}}
+	c := &fakeCoordinator{want: 100}
+	config := &glidein.Config{
+		Directory: t.TempDir(),
+		Queue:     glidein.Queue{Type: "local", MaxPilots: maxPilots, MaxQueued: maxQueued, PerPass: 100, Cores: 2},
+		System:    glidein.System{Pilot: "/opt/it's/floe-pilot", Scratch: "/scratch", Cache: "/cache"},
+		Env:       map[string]string{"GREETING": "it's; $(false)"},
+	}
+	return &glidein.Pass{Config: config, Batch: b, Coordinator: c, Logger: slog.New(slog.DiscardHandler)}, b, c
+}
+
+func run(t *testing.T, p *glidein.Pass) *glidein.Result {
+	t.Helper()
+	r, err := p.Run(t.Context())
+	if err != nil {
+		t.Fatalf("pass: %v", err)
+	}
+	return r
+}
+
+func TestCapsHoldOverPasses(t *testing.T) {
+	p, b, c := newPass(t, 5, 3)
+	c.overflow = 4
+	if r := run(t, p); len(r.Submitted) != 3 || len(b.jobs) != 3 {
+		t.Fatalf("first pass submitted %v, want 3 (max queued)", r.Submitted)
+	}
+	if r := run(t, p); len(r.Submitted) != 0 || r.Queued != 3 {
+		t.Fatalf("second pass = %+v, want nothing: three are queued", r)
+	}
+	for l := range b.jobs {
+		b.jobs[l] = batch.Running
+	}
+	if r := run(t, p); len(r.Submitted) != 2 || len(b.jobs) != 5 {
+		t.Fatalf("third pass = %+v, want 2 (max pilots)", r)
+	}
+}
+
+func TestUnknownIsNotZero(t *testing.T) {
+	p, b, c := newPass(t, 5, 5)
+	run(t, p)
+	b.statusErr = fmt.Errorf("%w: qstat timed out", batch.ErrTransient)
+	r, err := p.Run(t.Context())
+	if !errors.Is(err, batch.ErrTransient) || len(r.Submitted) != 0 || len(r.Ended) != 0 {
+		t.Errorf("pass without an answer of the batch system = %+v, %v; want nothing launched, nothing ended", r, err)
+	}
+	last := c.asked[len(c.asked)-1]
+	if !strings.Contains(last.BatchError, "qstat timed out") || len(last.Known) != 0 {
+		t.Errorf("the coordinator was told %+v", last)
+	}
+	b.statusErr = nil
+	if r := run(t, p); len(r.Ended) != 0 || r.Queued != 5 {
+		t.Errorf("the pass after = %+v, want the five jobs as they were", r)
+	}
+}
+
+func TestLostAnswerIsAdopted(t *testing.T) {
+	p, b, c := newPass(t, 2, 2)
+	b.loseAnswer = true
+	if _, err := p.Run(t.Context()); !errors.Is(err, batch.ErrTransient) {
+		t.Fatalf("pass = %v, want ErrTransient", err)
+	}
+	b.loseAnswer = false
+	c.want = 0
+	run(t, p)
+	last := c.asked[len(c.asked)-1]
+	want := []protocol.KnownLaunch{{Launch: "l1", BatchID: "id-l1"}}
+	if d := cmp.Diff(want, last.Known); d != "" {
+		t.Errorf("known to the coordinator (-want +got):\n%s", d)
+	}
+	if last.Shapes[0].Room != 1 {
+		t.Errorf("room = %d, want 1: the lost one counts", last.Shapes[0].Room)
+	}
+}
+
+func TestOrphanIsAdoptedAndRemoved(t *testing.T) {
+	p, b, c := newPass(t, 2, 2)
+	b.jobs["stray"] = batch.Running
+	c.want = 0
+	c.remove = []protocol.LaunchID{"stray", "never-heard-of"}
+	r := run(t, p)
+	if !slices.Equal(r.Adopted, []protocol.LaunchID{"stray"}) || !slices.Equal(r.Removed, []protocol.LaunchID{"stray"}) {
+		t.Errorf("pass = %+v, want stray adopted and removed", r)
+	}
+	if !slices.Equal(b.removed, []batch.JobID{"id-stray"}) {
+		t.Errorf("removed from the batch system: %v", b.removed)
+	}
+}
+
+func TestRefusedJobIsReportedAsEnded(t *testing.T) {
+	p, b, c := newPass(t, 3, 3)
+	b.submitErr = fmt.Errorf("%w: no such queue", batch.ErrRefused)
+	r := run(t, p)
+	if len(r.Refused) != 1 || !strings.Contains(r.Refused[0], "no such queue") {
+		t.Fatalf("pass = %+v, want one refusal: the next would be refused, too", r)
+	}
+	b.submitErr = nil
+	c.want = 0
+	r = run(t, p)
+	if !slices.Equal(r.Ended, []protocol.LaunchID{"l1"}) || !slices.Equal(c.asked[1].Ended, r.Ended) {
+		t.Errorf("ended = %v, told %v; want l1: its demand is free again", r.Ended, c.asked[1].Ended)
+	}
+}
+
+func TestNoCoordinatorNothingChanges(t *testing.T) {
+	p, b, c := newPass(t, 3, 3)
+	c.err = errors.New("connection refused")
+	b.jobs["l7"] = batch.Queued
+	if _, err := p.Run(t.Context()); err == nil || len(b.jobs) != 1 || len(b.removed) != 0 {
+		t.Errorf("pass without a coordinator: %v, jobs %v, removed %v", err, b.jobs, b.removed)
+	}
+}
+
+func TestSecondPassLeavesAtOnce(t *testing.T) {
+	p, _, c := newPass(t, 3, 3)
+	lock := flock.New(filepath.Join(p.Config.Directory, "pass.lock"))
+	if ok, err := lock.TryLock(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	defer lock.Unlock()
+	if _, err := p.Run(t.Context()); !errors.Is(err, glidein.ErrBusy) || len(c.asked) != 0 {
+		t.Errorf("pass under a held lock = %v, asked %d times", err, len(c.asked))
+	}
+}
+
+func TestTicketIsPrivateAndScriptQuoted(t *testing.T) {
+	p, _, c := newPass(t, 1, 1)
+	c.want = 1
+	run(t, p)
+	dir := filepath.Join(p.Config.Directory, "jobs", "floe-l1")
+	info, err := os.Stat(filepath.Join(dir, "ticket"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("ticket: %v, %v; want mode 0600", info, err)
+	}
+	script, err := os.ReadFile(filepath.Join(dir, "pilot.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(script), "secret") {
+		t.Error("the ticket stands in the script")
+	}
+	for _, want := range []string{`GREETING='it'\''s; $(false)'`, `exec '/opt/it'\''s/floe-pilot'`, `'--cores' '2'`} {
+		if !strings.Contains(string(script), want) {
+			t.Errorf("script lacks %s:\n%s", want, script)
+		}
+	}
+}
+
+func TestDryRunTouchesNothing(t *testing.T) {
+	p, b, c := newPass(t, 3, 3)
+	p.DryRun = true
+	r := run(t, p)
+	if len(c.asked) != 0 || len(b.jobs) != 0 || r.SubmitFile == "" {
+		t.Errorf("dry run = %+v, asked %d, jobs %v", r, len(c.asked), b.jobs)
+	}
+}
+
+func TestDamagedLedgerIsNamed(t *testing.T) {
+	p, _, _ := newPass(t, 3, 3)
+	file := filepath.Join(p.Config.Directory, "ledger.json")
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("pass over a damaged ledger: %v, want its path and the way out", err)
+	}
+}

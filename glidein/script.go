@@ -1,0 +1,97 @@
+package glidein
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"floe/glidein/batch"
+	"floe/protocol"
+)
+
+func (p *Pass) jobDir(l protocol.LaunchID) string {
+	return filepath.Join(p.Config.Directory, "jobs", batch.JobName(l))
+}
+
+// prepare makes the directory of a pilot job: the ticket, readable by the owner
+// alone, and the script that becomes the pilot.
+func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
+	dir := p.jobDir(g.Launch)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return batch.Job{}, err
+	}
+	ticket := filepath.Join(dir, "ticket")
+	if err := os.WriteFile(ticket, []byte(g.Ticket+"\n"), 0o600); err != nil {
+		return batch.Job{}, err
+	}
+	script := filepath.Join(dir, "pilot.sh")
+	if err := os.WriteFile(script, []byte(p.script(g.Launch, ticket)), 0o700); err != nil {
+		return batch.Job{}, err
+	}
+	q := p.Config.Queue
+	return batch.Job{
+		Launch: g.Launch, Directory: dir, Script: script, Offer: p.offer(), GPUs: q.GPUs,
+		Queue: q.Name, Account: q.Account, Directives: q.Directives,
+	}, nil
+}
+
+// script is what the batch system runs: plain sh, nothing else needed.
+func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
+	c := p.Config
+	var b strings.Builder
+	fmt.Fprintf(&b, "#!/bin/sh\n# floe pilot job %s\numask 077\n", launch)
+	names := make([]string, 0, len(c.Env))
+	for name := range c.Env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		fmt.Fprintf(&b, "%s=%s\nexport %s\n", name, quote(c.Env[name]), name)
+	}
+	args := []string{
+		"--ticket-file", ticket,
+		"--launch", string(launch),
+		"--scratch", c.System.Scratch,
+		"--cache", c.System.Cache,
+		"--spool", p.SpoolDir(),
+		"--cores", fmt.Sprint(c.Queue.Cores),
+		"--idle", time.Duration(c.System.Idle).String(),
+	}
+	if c.Queue.Memory > 0 {
+		args = append(args, "--memory", fmt.Sprint(int64(c.Queue.Memory)))
+	}
+	if c.Queue.Disk > 0 {
+		args = append(args, "--disk", fmt.Sprint(int64(c.Queue.Disk)))
+	}
+	// A batch system that enforces its walltime tells the pilot itself.
+	if !p.Batch.Properties().Walltime {
+		args = append(args, "--walltime", time.Duration(c.Queue.Walltime).String())
+	}
+	fmt.Fprintf(&b, "exec %s", quote(c.System.Pilot))
+	for _, a := range args {
+		b.WriteString(" " + quote(a))
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// SpoolDir is where pilots of this site leave reports they could not deliver.
+func (p *Pass) SpoolDir() string { return filepath.Join(p.Config.Directory, "spool") }
+
+// dryRun writes the submit file of a job that is not submitted.
+func (p *Pass) dryRun(result *Result) error {
+	g := protocol.LaunchGrant{Launch: "dry-run", Shape: p.shapeName(), Ticket: "(a ticket comes with a launch lease)"}
+	job, err := p.prepare(g)
+	if err != nil {
+		return err
+	}
+	result.SubmitFile, err = p.Batch.WriteSubmitFile(job)
+	result.Reasons = append(result.Reasons, fmt.Sprintf("room for %d more pilot jobs of shape %s", p.room(result), g.Shape))
+	return err
+}
+
+// quote writes s as one word of sh.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
