@@ -1,0 +1,163 @@
+package replica
+
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"floe/protocol"
+)
+
+// maxInstalls is how often the same snapshot may be restored without one entry
+// applied in between. Source: research E1.4 (raft#697).
+const maxInstalls = 3
+
+// fsm drives the machine for raft, on raft's one machine goroutine. After a failure
+// it answers every entry with the cause and touches the machine no more.
+type fsm struct {
+	id        protocol.NodeID
+	machine   Machine
+	fuse      *fuse
+	retention *retention
+	progress  *progress
+	count     *counters
+
+	undefined bool   // the last restore failed: the machine holds nothing meaningful
+	installed uint64 // index of the last snapshot restored
+	installs  int    // times it was, since the last entry
+	member    bool   // this node was in the last configuration met
+
+	persisted atomic.Uint64 // index of the newest snapshot on disk
+}
+
+// applied is the machine's response to one entry.
+type applied struct {
+	index, term uint64
+	answers     []any
+}
+
+// Apply gives one entry to the machine; it returns *applied or an error.
+func (f *fsm) Apply(log *raft.Log) any {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	var answers []any
+	err := f.call(fmt.Sprintf("apply entry %d", log.Index), func() (err error) {
+		answers, err = f.machine.Apply(log.Index, log.Term, log.Data)
+		return err
+	})
+	if err != nil {
+		f.fuse.blow(err)
+		return err
+	}
+	f.installs = 0
+	f.retention.wasApplied(len(log.Data), len(answers))
+	f.progress.advance(log.Index)
+	return &applied{index: log.Index, term: log.Term, answers: answers}
+}
+
+// StoreConfiguration notes that a change of members was passed; with it, progress
+// covers every kind of entry that can follow a barrier. A node that was a member and
+// no longer is has nothing more to hear.
+func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
+	f.progress.advance(index)
+	was := f.member
+	f.member = slices.ContainsFunc(c.Servers, func(s raft.Server) bool { return s.ID == raft.ServerID(f.id) })
+	if was && !f.member {
+		f.fuse.blow(ErrRemoved)
+	}
+}
+
+// Snapshot captures the machine.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.usable(); err != nil {
+		return nil, err
+	}
+	var s Snapshot
+	err := f.call("capture snapshot", func() (err error) { s, err = f.machine.Snapshot(); return err })
+	if err != nil {
+		return nil, err // nothing is lost: the log stays until a later attempt succeeds
+	}
+	f.retention.capture()
+	return &sealedSnapshot{Snapshot: s, index: f.progress.now(), persisted: &f.persisted}, nil
+}
+
+// Restore replaces the machine's state. Bytes reach the machine after raft's CRC
+// matched; our seal is checked at the end of the stream. After a failure raft offers
+// another snapshot: an older one at start, the leader's again later.
+func (f *fsm) Restore(source io.ReadCloser) error {
+	defer source.Close()
+	index := snapshotIndex(source)
+	if f.installs++; index != f.installed {
+		f.installed, f.installs = index, 1
+	}
+	if f.installs >= maxInstalls {
+		f.fuse.blow(fmt.Errorf("%w: %d times at index %d; this member must join again under a new id", ErrInstallLoop, f.installs, index))
+		return f.fuse.err()
+	}
+	f.count.installs.Add(1)
+	err := f.call("restore snapshot", func() error {
+		body := newSealReader(source)
+		if err := f.machine.Restore(body); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, body)
+		return err
+	})
+	f.undefined = err != nil
+	if err == nil {
+		f.progress.advance(index)
+		f.persisted.Store(index)
+	}
+	return err
+}
+
+// usable refuses to touch a machine that failed.
+func (f *fsm) usable() error {
+	if f.undefined {
+		f.fuse.blow(fmt.Errorf("%w: its last restore failed", ErrMachine))
+	}
+	return f.fuse.err()
+}
+
+// call runs a method of the machine; a panic in it becomes an error with its stack.
+func (f *fsm) call(what string, method func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %s: %w", ErrMachine, what, err)
+		}
+	}()
+	return method()
+}
+
+// sealedSnapshot persists a captured state with its seal.
+type sealedSnapshot struct {
+	Snapshot
+	index     uint64
+	persisted *atomic.Uint64
+}
+
+// Persist writes, seals, syncs and names the snapshot, or leaves nothing behind.
+func (s *sealedSnapshot) Persist(sink raft.SnapshotSink) error {
+	w := newSealWriter(sink)
+	if err := s.Snapshot.Persist(w); err != nil {
+		sink.Cancel()
+		return err
+	}
+	if err := w.seal(); err != nil {
+		sink.Cancel()
+		return err
+	}
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	s.persisted.Store(s.index)
+	return nil
+}

@@ -1,0 +1,237 @@
+package replica
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+)
+
+const damagedDir = "damaged"
+
+// found is what preflight leaves open.
+type found struct {
+	stable    *stableStore
+	snapshots *raft.FileSnapshotStore
+}
+
+// preflight decides whether this directory can be trusted, before raft sees it: raft
+// would panic on a hole in the log, or start silently from an older state. It changes
+// nothing but what a crash left half-written, and snapshots it sets aside because
+// everything they held is still elsewhere. The retention ledger learns the sizes of
+// the entries present.
+func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return found{}, err
+	}
+	if err := checkFileSystem(c.Dir); err != nil {
+		return found{}, err
+	}
+	logPath, stablePath := filepath.Join(c.Dir, logFile), filepath.Join(c.Dir, stableFile)
+	hasLog, hasStable := exists(logPath), exists(stablePath)
+	if hasStable && !hasLog { // log.db is always created first
+		return found{}, fmt.Errorf("%w: %s is missing beside %s; %s", ErrDamaged, logFile, stableFile, rejoin(c.Dir))
+	}
+	var entries span
+	if hasLog {
+		err := faultless(logPath, func() (err error) { entries, err = scanLog(logPath, ledger); return err })
+		if err != nil {
+			return found{}, fmt.Errorf("%w; %s", err, rejoin(c.Dir))
+		}
+	}
+	if hasLog && !hasStable && entries.last > 0 {
+		return found{}, fmt.Errorf("%w: %s is missing beside %s, the votes are lost; %s", ErrDamaged, stableFile, logFile, rejoin(c.Dir))
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.Dir, snapshotsKept, newRaftLogger(log))
+	if err != nil {
+		return found{}, err
+	}
+	if err := chooseSnapshot(c.Dir, snapshots, entries, log); err != nil {
+		return found{}, fmt.Errorf("%w; %s", err, rejoin(c.Dir))
+	}
+	if !hasLog {
+		if err := createBolt(logPath); err != nil {
+			return found{}, err
+		}
+	}
+	var stable *stableStore
+	err = faultless(stablePath, func() (err error) { stable, err = openStable(stablePath, c.ID); return err })
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w; %s", err, rejoin(c.Dir))
+	}
+	return found{stable, snapshots}, err
+}
+
+// faultless reads a bolt file that may be damaged: pages that make no sense panic,
+// and a file shorter than its map faults. Both must be errors, not crashes.
+func faultless(path string, read func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: read %s: %v", ErrDamaged, path, p)
+		}
+	}()
+	return read()
+}
+
+// span is what the log holds: entries up to last, without a hole from unbroken on.
+type span struct{ unbroken, last uint64 }
+
+// scanLog checks the log file's structure and walks its keys (8 bytes, big endian,
+// in bucket "logs", as raft-boltdb writes them).
+func scanLog(path string, ledger *retention) (s span, err error) {
+	options := boltOptions(0)
+	options.ReadOnly = true
+	db, err := bbolt.Open(path, 0o600, options)
+	if err != nil {
+		return s, openError(path, err)
+	}
+	defer db.Close()
+	err = db.View(func(tx *bbolt.Tx) error {
+		var broken error
+		for err := range tx.Check() { // to its end: the checker is a goroutine
+			broken = errors.Join(broken, err)
+		}
+		if broken != nil {
+			return broken
+		}
+		logs := tx.Bucket([]byte("logs"))
+		if logs == nil {
+			return nil
+		}
+		return logs.ForEach(func(k, v []byte) error {
+			if len(k) != 8 {
+				return fmt.Errorf("key of %d bytes", len(k))
+			}
+			index := binary.BigEndian.Uint64(k)
+			if index != s.last+1 || s.last == 0 {
+				s.unbroken = index
+			}
+			s.last = index
+			ledger.stored(index, len(v))
+			return nil
+		})
+	})
+	if err != nil {
+		return s, fmt.Errorf("%w: check %s: %w", ErrDamaged, path, err)
+	}
+	return s, nil
+}
+
+// createBolt makes an empty file so that a lost log can be told from a new one.
+func createBolt(path string) error {
+	db, err := bbolt.Open(path, 0o600, boltOptions(0))
+	if err != nil {
+		return openError(path, err)
+	}
+	return db.Close()
+}
+
+// chooseSnapshot verifies the snapshots and makes sure that the newest good one and
+// the log together hold everything that any of the files ever claimed to hold.
+// Snapshots that fail are then moved to damaged/; otherwise nothing is touched.
+func chooseSnapshot(dir string, store *raft.FileSnapshotStore, entries span, log *slog.Logger) error {
+	names, err := os.ReadDir(filepath.Join(dir, "snapshots"))
+	if err != nil {
+		return err
+	}
+	var good, known uint64
+	bad := map[string]error{}
+	for _, n := range names {
+		path := filepath.Join(dir, "snapshots", n.Name())
+		if strings.HasSuffix(n.Name(), ".tmp") { // a crash while it was written
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+			continue
+		}
+		index, err := nameIndex(n.Name())
+		if err != nil {
+			bad[n.Name()] = err
+			continue
+		}
+		known = max(known, index)
+		if err := checkSnapshot(path, store, n.Name(), index); err != nil {
+			bad[n.Name()] = err
+			continue
+		}
+		good = max(good, index)
+	}
+	known = max(known, entries.last)
+	whole := good == known || entries.last == known && entries.unbroken <= good+1
+	if !whole {
+		var reasons error
+		for name, err := range bad {
+			reasons = errors.Join(reasons, fmt.Errorf("snapshot %s: %w", name, err))
+		}
+		return errors.Join(fmt.Errorf("%w: the newest good snapshot ends at %d and the log holds %d to %d, but entries up to %d were stored",
+			ErrDamaged, good, entries.unbroken, entries.last, known), reasons)
+	}
+	for name, cause := range bad {
+		log.Error("damaged snapshot set aside; an older one and the log make up for it", "snapshot", name, "err", cause)
+		if err := setAside(dir, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameIndex reads the index from a snapshot's name, term-index-milliseconds.
+func nameIndex(name string) (uint64, error) {
+	parts := strings.Split(name, "-")
+	if len(parts) != 3 {
+		return 0, fmt.Errorf("%w: unexpected name", ErrSnapshotDamaged)
+	}
+	index, err := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: unexpected name: %w", ErrSnapshotDamaged, err)
+	}
+	return index, nil
+}
+
+// checkSnapshot reads a snapshot once for raft's CRC and once for our seal.
+func checkSnapshot(path string, store *raft.FileSnapshotStore, name string, index uint64) error {
+	raw, err := os.ReadFile(filepath.Join(path, "meta.json"))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshotDamaged, err)
+	}
+	var meta raft.SnapshotMeta // the store skips, silently, what it cannot read
+	if err := json.Unmarshal(raw, &meta); err != nil {
+		return fmt.Errorf("%w: meta.json: %w", ErrSnapshotDamaged, err)
+	}
+	if meta.Index != index || meta.ID != name {
+		return fmt.Errorf("%w: meta.json speaks of %q", ErrSnapshotDamaged, meta.ID)
+	}
+	_, body, err := store.Open(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshotDamaged, err)
+	}
+	defer body.Close()
+	return verifySeal(body)
+}
+
+// setAside keeps a damaged snapshot as evidence, out of raft's sight.
+func setAside(dir, name string) error {
+	if err := os.MkdirAll(filepath.Join(dir, damagedDir), 0o700); err != nil {
+		return err
+	}
+	to := filepath.Join(dir, damagedDir, name)
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(dir, "snapshots", name), to)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

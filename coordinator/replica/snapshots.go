@@ -1,0 +1,41 @@
+package replica
+
+import (
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// snapshotsKept is how many snapshots stay on disk. Source: research E1.9.
+const snapshotsKept = 3
+
+// snapshotStore is raft's file store; what it opens knows its index.
+type snapshotStore struct{ raft.SnapshotStore }
+
+// Open opens a snapshot after its CRC matched.
+func (s snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, body, err := s.SnapshotStore.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return meta, openSnapshot{ReadCloser: body, index: meta.Index}, nil
+}
+
+type openSnapshot struct {
+	io.ReadCloser
+	index uint64
+}
+
+// snapshotIndex finds the index under what raft wrapped around an open snapshot.
+func snapshotIndex(r io.ReadCloser) uint64 {
+	for {
+		switch v := r.(type) {
+		case openSnapshot:
+			return v.index
+		case raft.ReadCloserWrapper:
+			r = v.WrappedReadCloser()
+		default:
+			return 0
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package replica
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// handshakeLimit is how long a connecting peer may take to prove who it is.
+	handshakeLimit = 10 * time.Second
+
+	// maxHandshakes bounds strangers: more than this at once are closed unread.
+	// Members open a handful of connections each.
+	maxHandshakes = 32
+)
+
+// TLSStreamLayer carries raft over TLS on a TCP port of its own. Who may connect,
+// and to whom, is decided by the two configurations: both must verify the other
+// side's certificate and its role.
+type TLSStreamLayer struct {
+	listener       net.Listener
+	server, client *tls.Config
+	ready          chan net.Conn // peers that proved who they are
+	slots          chan struct{} // one per handshake under way
+	closed         chan struct{}
+	close          sync.Once
+	work           sync.WaitGroup
+	err            error // of the listener; written before closed is closed
+}
+
+// NewTLSStreamLayer takes over a TCP listener. The server configuration must demand
+// client certificates; the client's ServerName, if empty, is taken from the address.
+func NewTLSStreamLayer(listener net.Listener, server, client *tls.Config) *TLSStreamLayer {
+	l := &TLSStreamLayer{
+		listener: listener, server: server, client: client,
+		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes), closed: make(chan struct{}),
+		err: net.ErrClosed,
+	}
+	l.work.Go(l.listen)
+	return l
+}
+
+// listen accepts and hands each connection to a goroutine of its own, so that a
+// stranger who connects and says nothing delays nobody.
+func (l *TLSStreamLayer) listen() {
+	for {
+		raw, err := l.listener.Accept()
+		if err != nil {
+			l.shut(err)
+			return
+		}
+		select {
+		case l.slots <- struct{}{}:
+			l.work.Go(func() { l.handshake(raw) })
+		default:
+			raw.Close()
+		}
+	}
+}
+
+func (l *TLSStreamLayer) handshake(raw net.Conn) {
+	defer func() { <-l.slots }()
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
+	defer cancel()
+	l.work.Go(func() {
+		select {
+		case <-l.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	conn := tls.Server(raw, l.server)
+	if conn.HandshakeContext(ctx) != nil {
+		raw.Close()
+		return
+	}
+	select {
+	case l.ready <- conn:
+	case <-l.closed:
+		raw.Close()
+	}
+}
+
+// Accept returns the next peer whose handshake succeeded.
+func (l *TLSStreamLayer) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.closed:
+		return nil, l.err
+	}
+}
+
+// Dial connects and shakes hands within the timeout.
+func (l *TLSStreamLayer) Dial(address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	d := tls.Dialer{Config: l.client}
+	return d.DialContext(ctx, "tcp", address)
+}
+
+// Addr is the address the listener is bound to.
+func (l *TLSStreamLayer) Addr() net.Addr { return l.listener.Addr() }
+
+// Close ends Accept and pending handshakes, and waits for them. Accepted
+// connections stay open; they belong to their receiver.
+func (l *TLSStreamLayer) Close() error {
+	l.shut(net.ErrClosed)
+	err := l.listener.Close()
+	l.work.Wait()
+	return err
+}
+
+func (l *TLSStreamLayer) shut(err error) {
+	l.close.Do(func() {
+		l.err = err
+		close(l.closed)
+	})
+}
