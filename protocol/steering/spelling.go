@@ -25,12 +25,17 @@ const (
 	// MaxValueDepth bounds lists and maps inside one parameter, so that a
 	// document that fits one spelling fits all.
 	MaxValueDepth = 32
-	// MaxNodes bounds elements and values.
+	// MaxNodes bounds the elements and values of a document, counted in the
+	// model and so alike for all spellings.
 	MaxNodes = 100_000
 	// MaxProblems bounds a report; a file in the wrong language has one problem
 	// per word otherwise.
 	MaxProblems = 200
 )
+
+// maxRawNodes bounds what a reader builds before the model can be counted: XML
+// spends up to four pieces of markup on one value.
+const maxRawNodes = 5 * MaxNodes
 
 // String returns the spelling's word on command lines.
 func (s Spelling) String() string {
