@@ -1,0 +1,236 @@
+package hardware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"floe/protocol"
+)
+
+// Options say where to look. The zero value measures the running node.
+type Options struct {
+	// Root is the node's file tree; nil is "/".
+	Root fs.FS
+	// LookupEnv reads the batch system's variables; nil is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Run runs a program and returns its standard output; nil runs it. A non-zero
+	// exit is an error that holds what the program wrote to standard error.
+	Run func(ctx context.Context, name string, args ...string) ([]byte, error)
+	// Kernel answers what no file says; nil asks the kernel.
+	Kernel Kernel
+
+	// Scratch is the directory whose free space is offered; empty offers none.
+	Scratch string
+	// End is when the batch slot ends, where the submitter knows it; it beats
+	// every variable.
+	End time.Time
+	// Started is when the slot began, for systems that tell only a length; zero
+	// is Now.
+	Started time.Time
+	// Now is the time of measuring; zero is the present.
+	Now time.Time
+	// Limit caps what is offered, as the site's configuration says. Zero fields
+	// cap nothing.
+	Limit protocol.Resources
+	// Tags are the site's own, added to those found.
+	Tags []string
+	// Repositories are CVMFS repositories to probe, such as icecube.opensciencegrid.org.
+	Repositories []string
+	// GPUTest is a program that exits 0 on a sound card, run once per card with
+	// CUDA_VISIBLE_DEVICES naming it. Empty trusts what the driver answers.
+	GPUTest string
+}
+
+// Kernel answers what is not in a file.
+type Kernel interface {
+	// Affinity is the number of cores this process may run on.
+	Affinity() (int, error)
+	// AddressSpace is the soft limit on virtual memory; 0 is none.
+	AddressSpace() (protocol.ByteSize, error)
+	// Free is the space left for this user in the file system that holds dir.
+	Free(dir string) (protocol.ByteSize, error)
+	// Level is the x86-64 microarchitecture level, 1 to 4; 0 on other processors.
+	Level() int
+	// Arch is the machine as uname names it, such as x86_64.
+	Arch() string
+	// Stat touches path; it may hang where a mount does.
+	Stat(path string) error
+}
+
+// Finding is one number and its witness.
+type Finding struct {
+	What   string // cores, memory, disk, end, platform, gpu
+	Value  string
+	Source string
+}
+
+// Report is where the resources come from.
+type Report struct {
+	Findings []Finding
+	// Problems are sentences about what is broken on the node.
+	Problems []string
+	// End is when the slot ends; zero is not known.
+	End time.Time
+	// CPULevel is the x86-64 level, 0 on other processors.
+	CPULevel int
+	// CPU is the processor's model name.
+	CPU string
+	// Repositories are the CVMFS repositories that answered.
+	Repositories []string
+}
+
+// String writes the report as a table for the pilot's log.
+func (r *Report) String() string {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "%-9s %-24s %s\n", f.What, f.Value, f.Source)
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(&b, "%-9s %s\n", "problem", p)
+	}
+	return b.String()
+}
+
+// probeTime bounds each program and each mount that is asked. nvidia-smi
+// takes some seconds on a node whose driver is not kept loaded.
+const probeTime = 20 * time.Second
+
+// Measure looks at the node and returns what this pilot may offer, with the
+// reasons. It takes as long as the slowest probe and obeys ctx.
+func Measure(ctx context.Context, o Options) (protocol.Resources, Report) {
+	m := &measurement{Options: o}
+	m.fill()
+	res := protocol.Resources{Cores: m.cores(), OS: m.platform()}
+	m.report.CPULevel = m.Kernel.Level()
+	m.report.CPU = m.model()
+	res.Memory = m.memory(res.Cores)
+	res.Disk = m.disk()
+	m.report.End = m.end(ctx)
+	if !m.report.End.IsZero() {
+		// An end in the past leaves one second: zero would mean "no end known".
+		res.Remaining = max(1, protocol.Seconds(m.report.End.Sub(m.Now)/time.Second))
+	}
+	res.GPUs = m.gpus(ctx)
+	res.Tags = m.tags(ctx)
+	m.cap(&res)
+	return res, m.report
+}
+
+// measurement is one call of Measure.
+type measurement struct {
+	Options
+	report Report
+}
+
+func (m *measurement) fill() {
+	if m.Root == nil {
+		m.Root = os.DirFS("/")
+	}
+	if m.LookupEnv == nil {
+		m.LookupEnv = os.LookupEnv
+	}
+	if m.Run == nil {
+		m.Run = run
+	}
+	if m.Kernel == nil {
+		m.Kernel = running{}
+	}
+	if m.Now.IsZero() {
+		m.Now = time.Now()
+	}
+	if m.Started.IsZero() {
+		m.Started = m.Now
+	}
+}
+
+// run runs a program of the node.
+func run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	// A driver's client in uninterruptible sleep cannot be killed; do not wait for its pipes.
+	c.WaitDelay = time.Second
+	out, err := c.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		text := firstLine(string(exit.Stderr) + string(out))
+		return out, fmt.Errorf("%s: %w: %s", name, err, text)
+	}
+	return out, err
+}
+
+func (m *measurement) find(what, value, source string) {
+	m.report.Findings = append(m.report.Findings, Finding{what, value, source})
+}
+
+func (m *measurement) problem(format string, args ...any) {
+	m.report.Problems = append(m.report.Problems, fmt.Sprintf(format, args...))
+}
+
+func (m *measurement) env(name string) string {
+	v, _ := m.LookupEnv(name)
+	return strings.TrimSpace(v)
+}
+
+// read returns a file below Root as trimmed text, empty where it cannot be read.
+func (m *measurement) read(path string) string {
+	b, err := fs.ReadFile(m.Root, strings.TrimPrefix(path, "/"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (m *measurement) cap(r *protocol.Resources) {
+	limit := func(what, text string) { m.find(what, text, "site's limit") }
+	if l := m.Limit.Cores; l > 0 && l < r.Cores {
+		r.Cores = l
+		limit("cores", fmt.Sprint(l))
+	}
+	if l := m.Limit.Memory; l > 0 && l < r.Memory {
+		r.Memory = l
+		limit("memory", l.String())
+	}
+	if l := m.Limit.Disk; l > 0 && l < r.Disk {
+		r.Disk = l
+		limit("disk", l.String())
+	}
+	if l := m.Limit.Remaining; l > 0 && (r.Remaining == 0 || l < r.Remaining) {
+		r.Remaining = l
+		m.report.End = m.Now.Add(l.Duration())
+		limit("end", l.Duration().String()+" from now")
+	}
+}
+
+// tags returns the site's tags and what the node can do, sorted.
+func (m *measurement) tags(ctx context.Context) []string {
+	var tags []string
+	for _, t := range m.Tags {
+		if err := protocol.CheckName("tag", t); err != nil {
+			m.problem("%v", err)
+			continue
+		}
+		tags = append(tags, t)
+	}
+	for level := 1; level <= m.report.CPULevel; level++ {
+		tags = append(tags, fmt.Sprintf("x86-64-v%d", level))
+	}
+	m.report.Repositories = m.repositories(ctx)
+	for _, name := range m.report.Repositories {
+		tags = append(tags, "cvmfs-"+name)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
