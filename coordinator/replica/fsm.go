@@ -61,10 +61,15 @@ func (f *fsm) Apply(log *raft.Log) any {
 }
 
 // StoreConfiguration notes that a change of members was passed; with it, progress
-// covers every kind of entry that can follow a barrier. A node that was a member and
-// no longer is has nothing more to hear.
+// covers every kind of entry that can follow a barrier.
 func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
 	f.progress.advance(index)
+	f.met(c)
+}
+
+// met stops a node that was a member and no longer is: it has nothing more to hear.
+// Older configurations, which a new member meets first, do not list it yet.
+func (f *fsm) met(c raft.Configuration) {
 	was := f.member
 	f.member = slices.ContainsFunc(c.Servers, func(s raft.Server) bool { return s.ID == raft.ServerID(f.id) })
 	if was && !f.member {
@@ -91,7 +96,8 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // another snapshot: an older one at start, the leader's again later.
 func (f *fsm) Restore(source io.ReadCloser) error {
 	defer source.Close()
-	index := snapshotIndex(source)
+	meta := snapshotMeta(source)
+	index := meta.Index
 	if f.installs++; index != f.installed {
 		f.installed, f.installs = index, 1
 	}
@@ -112,6 +118,7 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 	if err == nil {
 		f.progress.advance(index)
 		f.persisted.Store(index)
+		f.met(meta.Configuration)
 	}
 	return err
 }

@@ -29,19 +29,12 @@ func (r *Replica) Run(ctx context.Context) error {
 		work.Go(func() { loop(serving) })
 	}
 
-	gone := make(chan raft.Observation, 1)
-	observer := raft.NewObserver(gone, false, func(o *raft.Observation) bool { return o.Data == raft.Shutdown })
-	r.raft.RegisterObserver(observer)
-	defer r.raft.DeregisterObserver(observer)
-
 	var cause error
 	select {
 	case <-ctx.Done():
 		r.drain()
 	case <-r.ending:
 	case <-r.fuse.blown:
-	case <-gone:
-		cause = fmt.Errorf("run replica: %w", ErrRemoved)
 	}
 	halt()
 	r.shutdown()

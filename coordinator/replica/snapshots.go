@@ -9,7 +9,7 @@ import (
 // snapshotsKept is how many snapshots stay on disk. Source: research E1.9.
 const snapshotsKept = 3
 
-// snapshotStore is raft's file store; what it opens knows its index.
+// snapshotStore is raft's file store; what it opens knows what it is.
 type snapshotStore struct{ raft.SnapshotStore }
 
 // Open opens a snapshot after its CRC matched.
@@ -18,24 +18,24 @@ func (s snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error
 	if err != nil {
 		return nil, nil, err
 	}
-	return meta, openSnapshot{ReadCloser: body, index: meta.Index}, nil
+	return meta, openSnapshot{ReadCloser: body, meta: meta}, nil
 }
 
 type openSnapshot struct {
 	io.ReadCloser
-	index uint64
+	meta *raft.SnapshotMeta
 }
 
-// snapshotIndex finds the index under what raft wrapped around an open snapshot.
-func snapshotIndex(r io.ReadCloser) uint64 {
+// snapshotMeta finds the description under what raft wrapped around an open snapshot.
+func snapshotMeta(r io.ReadCloser) raft.SnapshotMeta {
 	for {
 		switch v := r.(type) {
 		case openSnapshot:
-			return v.index
+			return *v.meta
 		case raft.ReadCloserWrapper:
 			r = v.WrappedReadCloser()
 		default:
-			return 0
+			return raft.SnapshotMeta{}
 		}
 	}
 }
