@@ -71,8 +71,8 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 	return found{stable, snapshots}, err
 }
 
-// faultless reads a bolt file that may be damaged: pages that make no sense panic,
-// and a file shorter than its map faults. Both must be errors, not crashes.
+// faultless reads a bolt file that may be damaged: pages that make no sense panic or
+// fault, which must be errors, not crashes.
 func faultless(path string, read func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -80,6 +80,11 @@ func faultless(path string, read func() error) (err error) {
 			err = fmt.Errorf("%w: read %s: %v", ErrDamaged, path, p)
 		}
 	}()
+	if exists(path) {
+		if err := checkLength(path); err != nil {
+			return err
+		}
+	}
 	return read()
 }
 

@@ -133,7 +133,7 @@ func (r *Replica) raftConfig() *raft.Config {
 	c.LocalID = raft.ServerID(r.config.ID)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = t.Heartbeat, t.Election, t.Lease, t.Commit
 	c.MaxAppendEntries = maxAppendEntries
-	c.BatchApplyCh = false // or a refused entry could still be taken later (see fate)
+	c.BatchApplyCh = false     // or a refused entry could still be taken later (see fate)
 	c.ShutdownOnRemove = false // Run does it, in order (see fsm.met)
 	c.NotifyCh = r.elections
 	c.SnapshotThreshold, c.SnapshotInterval = math.MaxInt64, 24*time.Hour
