@@ -1,0 +1,151 @@
+package cmd_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers is the whole import table: which package of floe may import which, and
+// the one reason for each. An arrow that is not here is a defect of the change
+// that drew it, not of the table.
+var layers = []struct {
+	pkg    string
+	may    []string
+	reason string
+}{
+	{"protocol", nil, "the vocabulary knows nobody"},
+	{"protocol/steering/expr", nil, "expressions are a language of their own"},
+	{"protocol/steering", []string{"protocol", "protocol/steering/expr"}, "a plan speaks of requirements"},
+	{"protocol/transport", []string{"protocol"}, "errors and identities on the wire"},
+
+	{"cache", []string{"protocol"}, "digests name what is cached"},
+
+	{"coordinator/state", []string{"protocol"}, "the pure machine sees the vocabulary only"},
+	{"coordinator/state/statemachinedoc", []string{"coordinator/state"}, "draws the transition table"},
+	{"coordinator/replica", []string{"protocol"}, "drives any machine, so that raft stays in one place"},
+	{"coordinator/history", []string{"protocol", "coordinator/state"}, "the ledger keeps the record's events"},
+	{"coordinator/blob", []string{"protocol"}, "digests name blobs, leases name live logs"},
+	{"coordinator/auth", []string{"protocol", "protocol/transport"}, "certificates are transport's identities"},
+	{"coordinator/server", []string{"protocol", "protocol/steering", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/state"}, "verbs become commands and queries"},
+	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},
+
+	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},
+	{"pilot/payload", []string{"protocol", "protocol/steering"}, "runs what the document expands to"},
+	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
+	{"pilot", []string{"protocol", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/stage"}, "puts one pilot together"},
+
+	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
+	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
+
+	{"cmd/floe", []string{"*"}, "wires everything"},
+	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/payload", "pilot/stage"}, "small: no coordinator inside"},
+}
+
+// keepers are libraries that only the named packages may import.
+var keepers = map[string][]string{
+	"github.com/hashicorp/raft":         {"coordinator/replica"},
+	"github.com/hashicorp/raft-boltdb/": {"coordinator/replica"},
+	"github.com/quic-go/quic-go":        {"protocol/transport"},
+	"github.com/minio/sha256-simd":      {"cache"},
+	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
+	"github.com/danielgtaylor/huma/":    {"coordinator/server"},
+	"github.com/stretchr/testify":       nil,
+	"C":                                 nil,
+	"github.com/ebitengine/purego":      nil,
+}
+
+type goPackage struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Doc          string
+	GoFiles      []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	c := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Doc,GoFiles", "floe/...")
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// within tells whether a package is the named one or lies below it: test
+// packages and examples follow what they belong to.
+func within(pkg, of string) bool { return pkg == of || strings.HasPrefix(pkg, of+"/") }
+
+func TestImportsFollowTheTable(t *testing.T) {
+	for _, p := range listPackages(t) {
+		pkg := strings.TrimPrefix(p.ImportPath, "floe/")
+		if within(pkg, "docs") {
+			for _, i := range p.Imports {
+				if strings.HasPrefix(i, "floe/") && !within(strings.TrimPrefix(i, "floe/"), "docs") {
+					t.Errorf("%s imports %s: examples are payloads and know nothing of floe", pkg, i)
+				}
+			}
+			continue
+		}
+		row := slices.IndexFunc(layers, func(l struct {
+			pkg    string
+			may    []string
+			reason string
+		},
+		) bool {
+			return l.pkg == pkg
+		})
+		if row < 0 {
+			if len(p.GoFiles) > 0 && !strings.HasSuffix(pkg, "test") {
+				t.Errorf("package %s is not in the import table; add it with its reason", pkg)
+			}
+			continue
+		}
+		for _, i := range p.Imports {
+			name, own := strings.CutPrefix(i, "floe/")
+			if own && !slices.Contains(layers[row].may, name) && !slices.Contains(layers[row].may, "*") {
+				t.Errorf("%s imports %s; the table allows %v: %s", pkg, name, layers[row].may, layers[row].reason)
+			}
+		}
+	}
+}
+
+func TestLibrariesHaveKeepers(t *testing.T) {
+	for _, p := range listPackages(t) {
+		pkg := strings.TrimPrefix(p.ImportPath, "floe/")
+		for _, i := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			for library, may := range keepers {
+				if i != library && !strings.HasPrefix(i, strings.TrimSuffix(library, "/")+"/") {
+					continue
+				}
+				if !slices.ContainsFunc(may, func(m string) bool { return within(pkg, m) }) {
+					t.Errorf("%s imports %s, which only %v may", pkg, i, may)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageIsDocumented(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
