@@ -1,0 +1,124 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// connect tries one address after the other, the leader's first, on the rungs
+// from the remembered one down.
+func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, error) {
+	c.mu.Lock()
+	addresses := slices.Clone(c.addresses)
+	if c.leader != "" {
+		addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == c.leader })
+		addresses = slices.Insert(addresses, 0, c.leader)
+	}
+	from := max(c.rung, RungQUIC)
+	if c.config.DisableQUIC {
+		from = max(from, RungTCP)
+	} else if c.retryQUICLocked() {
+		from = RungQUIC
+	}
+	c.mu.Unlock()
+	if len(addresses) == 0 {
+		return nil, errors.New("no coordinator's address is known")
+	}
+	var errs []error
+	for _, address := range addresses {
+		s, err := c.climb(ctx, from, address, cert)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("connect: %w (%w)", ctx.Err(), err)
+		}
+		errs = append(errs, err)
+	}
+	// What worked before works nowhere: next time from the top.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fellAt = time.Time{}
+	c.leader = ""
+	return nil, fmt.Errorf("connect to %s: %w", c.config.Cluster, errors.Join(errs...))
+}
+
+// climb tries the rungs to one address. A rung begins when the one above has
+// failed or has had its head start; the first to stand wins and the others are
+// given up. An address at which somebody else answers is given up at once.
+func (c *Client) climb(ctx context.Context, from Rung, address string, cert *tls.Certificate) (*session, error) {
+	ladder := c.ladder(from, address)
+	ctx, cancel := context.WithCancel(ctx)
+	type result struct {
+		session *session
+		err     error
+	}
+	results := make(chan result, len(ladder))
+	headStart := time.NewTimer(c.config.HeadStart)
+	begun, pending := 0, 0
+	begin := func() {
+		rung := ladder[begun]
+		begun, pending = begun+1, pending+1
+		headStart.Reset(c.config.HeadStart)
+		go func() {
+			s, err := c.dialer.dial(ctx, rung, address, cert)
+			results <- result{s, err}
+		}()
+	}
+	var won *session
+	var errs []error
+	begin()
+	for pending > 0 {
+		var next <-chan time.Time
+		if begun < len(ladder) && won == nil && ctx.Err() == nil {
+			next = headStart.C
+		}
+		select {
+		case <-next:
+			begin()
+		case r := <-results:
+			pending--
+			switch {
+			case r.err == nil && won == nil:
+				won = r.session
+				cancel()
+			case r.err == nil:
+				r.session.close()
+			case won == nil:
+				errs = append(errs, r.err)
+				if untrusted(r.err) {
+					cancel()
+				} else if begun < len(ladder) && ctx.Err() == nil {
+					begin()
+				}
+			}
+		}
+	}
+	headStart.Stop()
+	cancel()
+	if won != nil {
+		return won, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// ladder lists the rungs from one down that exist for an address, at least one.
+func (c *Client) ladder(from Rung, address string) []Rung {
+	var l []Rung
+	if from <= RungQUIC {
+		l = append(l, RungQUIC)
+	}
+	proxy, err := c.dialer.proxyFor(address)
+	proxied := err != nil || proxy != nil // a broken setting is told when it is tried
+	if from <= RungTCP || !proxied {
+		l = append(l, RungTCP)
+	}
+	if proxied {
+		l = append(l, RungProxy)
+	}
+	return l
+}
