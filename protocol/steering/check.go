@@ -49,7 +49,7 @@ func (c checker) version() {
 // tasks checks names and dependences.
 func (c checker) tasks() {
 	tasks := c.doc.Tasks
-	if len(tasks) == 0 {
+	if len(tasks) == 0 && !c.damaged[c.doc.Position] {
 		c.errorf(c.doc.Position, "a dataset needs at least one task")
 	}
 	index := make(map[string]int, len(tasks))
@@ -143,19 +143,19 @@ func (c checker) circle(path []int, task int) string {
 func (c checker) task(task *Task) {
 	where := fmt.Sprintf("task %q", cut(task.Name, 60))
 	c.files(where, task.Resources, task.Projects)
-	if len(task.Trays) == 0 {
+	if len(task.Trays) == 0 && !c.damaged[task.Position] {
 		c.warnf(task.Position, "%s has no trays: it will do nothing", where)
 	}
 	for i := range task.Trays {
 		tray := &task.Trays[i]
 		c.files(where, tray.Resources, tray.Projects)
-		if len(tray.Modules) == 0 {
+		if len(tray.Modules) == 0 && !c.damaged[tray.Position] {
 			c.warnf(tray.Position, "a tray of %s has no modules: it will do nothing", where)
 		}
 		for j := range tray.Modules {
 			module := &tray.Modules[j]
 			c.files(where, module.Resources, module.Projects)
-			if module.Src.Empty() && module.Class.Empty() {
+			if module.Src.Empty() && module.Class.Empty() && !c.damaged[module.Position] {
 				c.errorf(module.Position, "a module of %s names neither a program nor a class", where)
 			}
 		}
@@ -166,13 +166,13 @@ func (c checker) task(task *Task) {
 func (c checker) files(where string, resources []Resource, projects []Project) {
 	for i := range resources {
 		resource := &resources[i]
-		if resource.Remote.Empty() {
+		if resource.Remote.Empty() && !c.damaged[resource.Position] {
 			c.errorf(resource.Position, "a resource of %s names no remote file", where)
 		}
 		c.checksum(resource.Checksum)
 	}
 	for i := range projects {
-		if projects[i].Name.Empty() && projects[i].Class.Empty() {
+		if projects[i].Name.Empty() && projects[i].Class.Empty() && !c.damaged[projects[i].Position] {
 			c.errorf(projects[i].Position, "a project of %s has neither a name nor a class", where)
 		}
 	}
@@ -181,6 +181,7 @@ func (c checker) files(where string, resources []Resource, projects []Project) {
 // data checks one file that comes or goes.
 func (c checker) data(data *Data) {
 	switch {
+	case c.damaged[data.Position]:
 	case data.Remote.Empty() && data.Local.Empty():
 		c.errorf(data.Position, "data names no file: neither remote nor local is given")
 	case data.Type == DataPermanent && data.Remote.Empty():

@@ -24,6 +24,7 @@ func (d decoder) document(root *node) *Document {
 // element decodes n into the struct that target is.
 func (d decoder) element(e *element, n *node, target reflect.Value) {
 	target.FieldByName("Position").Set(reflect.ValueOf(n.at))
+	defer d.track(n.at)()
 	if n.kind == KindNull {
 		return
 	}
@@ -128,10 +129,10 @@ func (d decoder) text(f *field, key string, n *node) (string, bool) {
 	case formLabel:
 		ok = ok || number
 	case formCount:
-		text = strings.TrimSpace(text)
+		text = strings.Trim(text, " \t\r\n")
 		ok = (ok || n.kind == KindInt) && (text == "" || isExpression(text) || isCount(text))
 	case formQuantity:
-		text = strings.TrimSpace(text)
+		text = strings.Trim(text, " \t\r\n")
 		ok = (ok || number) && (text == "" || isExpression(text) || isQuantity(text))
 	}
 	if !ok {
@@ -402,7 +403,7 @@ func (f *field) want() string {
 	case formCount:
 		return "a whole number or a $expression"
 	case formQuantity:
-		return "a number or a $expression"
+		return fmt.Sprintf("a number (%s) or a $expression", f.doc)
 	case formFlag:
 		return "true or false"
 	case formWord:

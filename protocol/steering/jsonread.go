@@ -177,7 +177,7 @@ func (j *jsonReader) bare(n *node) {
 	case n.text == "":
 		j.stop("want a value, not %q", j.rune())
 	default:
-		n.kind = KindNull
+		n.kind = KindString
 		suggestion := nearest(n.text, []string{"true", "false", "null"})
 		if suggestion == "" && n.text != "" && !strings.ContainsAny(n.text[:1], "+-.0123456789") {
 			suggestion = strconv.Quote(cut(n.text, 40))

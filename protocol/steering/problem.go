@@ -150,16 +150,26 @@ func NewSource(name string, text []byte) *Source {
 // Problem returns a problem of this file at a position.
 func (s *Source) Problem(at Position, severity Severity, message, suggestion string) Problem {
 	p := Problem{
-		File: s.name, Line: at.Line, Column: at.Column, Severity: severity, Message: message, Suggestion: suggestion,
+		File: s.name, Line: at.Line, Column: at.Column, Severity: severity, Message: visible(message), Suggestion: visible(suggestion),
 	}
 	if at.Line < 1 || at.Line > len(s.lines) {
 		return p
 	}
 	line := strings.TrimRight(s.lines[at.Line-1], "\r")
 	if at.Column <= maxExcerpt {
-		p.Excerpt = cut(line, maxExcerpt)
+		p.Excerpt = visible(cut(line, maxExcerpt))
 	}
 	return p
+}
+
+// visible replaces control characters but tabs, which a terminal would obey.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 && r != '\t' || 0x7f <= r && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // cut returns the first characters of text, in valid UTF-8.

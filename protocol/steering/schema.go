@@ -1,6 +1,6 @@
 package steering
 
-//go:generate go run floe/protocol/steering/schemagen -o ../../docs/steering.xsd
+//go:generate go test -run TestXSDIsCurrent -update .
 
 // form is how a field of the model is written.
 type form uint8
@@ -221,9 +221,9 @@ var requirementFields = []field{
 	{goName: "GPU", key: "gpu", xml: "gpu", form: formCount, doc: "devices"},
 	{goName: "Memory", key: "memory", xml: "memory", form: formQuantity, doc: "GB"},
 	{goName: "Disk", key: "disk", xml: "disk", form: formQuantity, doc: "GB"},
-	{goName: "Time", key: "time", xml: "time", form: formQuantity, doc: "hours of wall time"},
+	{goName: "Time", key: "time", xml: "time", form: formQuantity, doc: "hours"},
 	{goName: "GPUMemory", key: "gpu_memory", xml: "gpu_memory", form: formQuantity, doc: "GB per device"},
-	{goName: "GPUCapability", key: "gpu_capability", xml: "gpu_capability", form: formQuantity, doc: "least compute capability, as 7.5"},
+	{goName: "GPUCapability", key: "gpu_capability", xml: "gpu_capability", form: formQuantity, doc: "compute capability, such as 7.5"},
 	{goName: "OS", key: "os", xml: "os", form: formWords, doc: "acceptable platforms"},
 	{goName: "Site", key: "site", xml: "site", form: formExpression, doc: "the site that must run it"},
 	{goName: "Tags", key: "tags", xml: "tags", form: formWords, doc: "properties a node must advertise"},

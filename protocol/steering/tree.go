@@ -15,8 +15,9 @@ type node struct {
 	at      Position
 	items   []*node
 	members []member
-	// plain marks a YAML scalar without quotes, whose type was guessed.
+	// plain marks a YAML scalar without quotes, whose type was guessed from raw.
 	plain bool
+	raw   string
 	// head and tail are the comments before a node and behind it on its line,
 	// as written; only format reads them.
 	head []string
@@ -99,6 +100,9 @@ type report struct {
 	problems Problems
 	dropped  int
 	nodes    int
+	// damaged marks elements that have problems of form, by where they start:
+	// that something is missing there would be a second report of one mistake.
+	damaged map[Position]bool
 }
 
 // add records a problem, or counts it once there are MaxProblems.
@@ -116,6 +120,20 @@ func (r *report) errorf(at Position, format string, args ...any) {
 
 func (r *report) warnf(at Position, format string, args ...any) {
 	r.add(at, SeverityWarning, "", fmt.Sprintf(format, args...))
+}
+
+// track marks the element at a position as damaged if problems were added
+// since it was called: defer r.track(at)().
+func (r *report) track(at Position) func() {
+	before := len(r.problems) + r.dropped
+	return func() {
+		if len(r.problems)+r.dropped > before {
+			if r.damaged == nil {
+				r.damaged = map[Position]bool{}
+			}
+			r.damaged[at] = true
+		}
+	}
 }
 
 // finish returns the problems in the file's order.
@@ -178,11 +196,11 @@ func unwritable(text string) (rune, bool) {
 }
 
 // nearest returns the word closest to a mistyped one, "" if none is near
-// enough to be meant: a third of the letters may differ, at least one.
+// enough to be meant: a third of the letters may differ, at least one of two.
 func nearest(typed string, words []string) string {
 	best, bestDistance := "", max(len(typed)/3, 1)+1
 	typed = strings.ToLower(typed)
-	if len(typed) > 64 {
+	if len(typed) < 2 || len(typed) > 64 {
 		return ""
 	}
 	for _, word := range words {

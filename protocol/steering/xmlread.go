@@ -48,6 +48,7 @@ func (x xmlReader) element(e *element, el *xmlNode) *node {
 // into adds an element's attributes and children to n, which may already hold
 // those of an earlier element of the same name.
 func (x xmlReader) into(n *node, e *element, el *xmlNode) {
+	defer x.track(n.at)()
 	for _, a := range el.attrs {
 		f := e.xmlAttribute(a.name)
 		if f == nil {
@@ -55,6 +56,10 @@ func (x xmlReader) into(n *node, e *element, el *xmlNode) {
 			continue
 		}
 		n.add(f.key, a.at, &node{kind: KindString, text: a.value, at: a.valueAt})
+	}
+	if len(e.xmlChildren()) == 0 {
+		x.empty(el)
+		return
 	}
 	for _, child := range x.childElements(el) {
 		f := e.xmlChild(child.name)
@@ -309,10 +314,17 @@ func (x xmlReader) onlyText(el *xmlNode) string {
 	return b.String()
 }
 
-// empty reports anything inside an element that has attributes only.
+// empty reports anything but comments inside an element that has attributes
+// only; to XML Schema and DTDs even a blank is something.
 func (x xmlReader) empty(el *xmlNode) {
-	for _, child := range x.childElements(el) {
-		x.unknownElement(el, child, nil, nil)
+	for _, child := range el.children {
+		switch child.kind {
+		case xmlElement:
+			x.unknownElement(el, child, nil, nil)
+		case xmlText:
+			x.errorf(child.at, "<%s> must be empty: write <%s …/>", el.name, el.name)
+			return
+		}
 	}
 }
 

@@ -163,10 +163,14 @@ func (y yamlReader) nodeAt(source ast.Node, depth int) *node {
 	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode,
 		*ast.InfinityNode, *ast.NanNode:
 		y.scalar(n, source)
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
+	case *ast.AnchorNode:
+		y.errorf(n.at, "anchors, aliases and merges are refused in steering files")
+		return y.nodeAt(source.Value, depth+1)
+	case *ast.AliasNode, *ast.MergeKeyNode:
 		y.errorf(n.at, "anchors, aliases and merges are refused in steering files")
 	case *ast.TagNode:
 		y.errorf(n.at, "tags are refused in steering files")
+		return y.nodeAt(source.Value, depth+1)
 	case *ast.DirectiveNode:
 		y.errorf(n.at, "directives are refused in steering files")
 	default:
@@ -212,7 +216,7 @@ func (y yamlReader) scalar(n *node, source ast.Node) {
 	case token.ImplicitNullType:
 		n.kind, n.text = KindNull, ""
 	default:
-		n.plain = true
+		n.plain, n.raw = true, n.text
 		if problem := resolvePlain(n); problem != "" {
 			y.errorf(n.at, "%s", problem)
 		}

@@ -100,8 +100,12 @@ func (p yamlPrinter) value(n *node, level int, tail string) {
 	}
 }
 
-// yamlScalar writes a scalar or an empty container.
+// yamlScalar writes a scalar or an empty container. What a file had without
+// quotes keeps its look: 0x1f stays hexadecimal, a flag's yes stays bare.
 func yamlScalar(n *node) string {
+	if n.plain && (n.kind != KindString || oldBoolean(n.text)) {
+		return n.raw
+	}
 	switch n.kind {
 	case KindString:
 		return yamlText(n.text)
@@ -191,6 +195,9 @@ func attachComments(root *node, comments []*token.Token, text []byte) (foot []st
 				line = comments[next].Position.Line
 			}
 			head = append(head, "#"+strings.TrimRight(comments[next].Value, " \r"))
+		}
+		if len(head) > 0 && blank(entry-1) {
+			head = append(head, "")
 		}
 		if blank(line-1) && line > 1 {
 			head = append([]string{""}, head...)

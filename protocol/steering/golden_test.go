@@ -1,0 +1,103 @@
+package steering
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// files lists testdata files of the three spellings.
+func files(t testing.TB, folder string) []string {
+	t.Helper()
+	var found []string
+	for _, s := range spellings {
+		names, err := filepath.Glob(filepath.Join("testdata", folder, "*."+s.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, names...)
+	}
+	if len(found) == 0 {
+		t.Fatalf("no files in testdata/%s", folder)
+	}
+	return found
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// golden compares text with a golden file, or writes it with -update.
+func golden(t *testing.T, name, text string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(read(t, name)), text); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
+// Every broken file gets all its problems at once, word for word.
+func TestBrokenFiles(t *testing.T) {
+	for _, name := range files(t, "broken") {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			_, problems := Parse(filepath.Base(name), read(t, name))
+			if !problems.HasErrors() {
+				t.Errorf("Parse(%s) finds no error", name)
+			}
+			golden(t, name+".golden", problems.Format())
+		})
+	}
+}
+
+// Every good file has no problems, not even warnings, and fmt keeps its
+// meaning and its comments, and is stable.
+func TestGoodFiles(t *testing.T) {
+	for _, name := range files(t, "good") {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			source := read(t, name)
+			want, problems := Parse(name, source)
+			if len(problems) > 0 {
+				t.Fatalf("Parse(%s):\n%s", name, problems.Format())
+			}
+			for _, spelling := range spellings {
+				text := write(t, want, spelling)
+				got, problems := Parse(name, text)
+				if diff := cmp.Diff(want, got, sameModel); diff != "" || problems.HasErrors() {
+					t.Errorf("%s as %v (-want +got):\n%s%s", name, spelling, diff, problems.Format())
+				}
+			}
+			once, problems := Format(name, source)
+			if problems.HasErrors() {
+				t.Fatalf("Format:\n%s", problems.Format())
+			}
+			golden(t, name+".fmt", string(once))
+			got, _ := Parse(name, once)
+			if diff := cmp.Diff(want, got, sameModel); diff != "" {
+				t.Errorf("Format changes the meaning (-want +got):\n%s", diff)
+			}
+			twice, _ := Format(name, once)
+			if diff := cmp.Diff(string(once), string(twice)); diff != "" {
+				t.Errorf("Format is not stable (-once +twice):\n%s", diff)
+			}
+			if a, b := strings.Count(string(source), "COMMENT"), strings.Count(string(once), "COMMENT"); a != b {
+				t.Errorf("Format keeps %d of %d comments", b, a)
+			}
+		})
+	}
+}
