@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
-
-	"floe/protocol"
 )
 
 // Errors of a proposal, a read or a change of members. All but ErrUnknown mean:
@@ -148,10 +146,4 @@ func isAny(err error, targets ...error) bool {
 // rejoin is the repair for a member whose own storage cannot be trusted any more.
 func rejoin(dir string) string {
 	return fmt.Sprintf("remove this member from the cluster, move %s away and join again under a new id", dir)
-}
-
-// hint builds ErrNotLeader with what raft knows of the leader.
-func hint(r *raft.Raft) error {
-	address, id := r.LeaderWithID()
-	return &NotLeaderError{Leader: Member{ID: protocol.NodeID(id), Address: string(address), Voter: id != ""}}
 }

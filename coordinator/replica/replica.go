@@ -18,7 +18,7 @@ const (
 	stableFile = "stable.db"
 
 	logMapSize = 1 << 30 // log.db's first memory map: no remapping below. Source: research E2
-	logMaxSize = 4 << 30 // its largest size; twice what two full retentions need
+	logMaxSize = 4 << 30 // its largest size: eight times the retention, for pages not yet reused
 
 	logCacheEntries  = 512 // newest entries kept in memory for followers. Source: research E1.9
 	maxAppendEntries = 256 // entries per message. Source: research E2
