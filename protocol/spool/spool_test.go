@@ -23,7 +23,7 @@ func TestReportsStayUntilTheirAnswerIsFinal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Put(leases[3], protocol.SignedReport{Body: []byte("newer")}); err != nil {
+	if err := s.Put(leases[3], protocol.SignedReport{Body: []byte("newer"), Signature: []byte("t")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "0-0.report"), []byte("torn"), 0o600); err != nil {
@@ -45,7 +45,7 @@ func TestReportsStayUntilTheirAnswerIsFinal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []protocol.SignedReport{{Body: []byte("3-0"), Signature: []byte("s")}, {Body: []byte("newer"), Signature: []byte{}}}
+	want := []protocol.SignedReport{{Body: []byte("3-0"), Signature: []byte("s")}, {Body: []byte("newer"), Signature: []byte("t")}}
 	if d := cmp.Diff(want, left); d != "" {
 		t.Errorf("left (-want +got):\n%s", d)
 	}
