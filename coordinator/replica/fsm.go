@@ -12,10 +12,6 @@ import (
 	"floe/protocol"
 )
 
-// maxInstalls is how often the same snapshot may be restored without one entry
-// applied in between. Source: research E1.4 (raft#697).
-const maxInstalls = 3
-
 // fsm drives the machine for raft, on raft's one machine goroutine. After a failure
 // it answers every entry with the cause and touches the machine no more.
 type fsm struct {
@@ -26,10 +22,9 @@ type fsm struct {
 	progress  *progress
 	count     *counters
 
-	undefined bool   // the last restore failed: the machine holds nothing meaningful
-	installed uint64 // index of the last snapshot restored
-	installs  int    // times it was, since the last entry
-	member    bool   // this node was in the last configuration met
+	installs  installGuard
+	undefined bool // the last restore failed: the machine holds nothing meaningful
+	member    bool // this node was in the last configuration met
 
 	persisted atomic.Uint64 // index of the newest snapshot on disk
 }
@@ -54,7 +49,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 		f.fuse.blow(err)
 		return err
 	}
-	f.installs = 0
+	f.installs.progress()
 	f.retention.wasApplied(len(log.Data), len(answers))
 	f.progress.advance(log.Index)
 	return &applied{index: log.Index, term: log.Term, answers: answers}
@@ -97,13 +92,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 func (f *fsm) Restore(source io.ReadCloser) error {
 	defer source.Close()
 	meta := snapshotMeta(source)
-	index := meta.Index
-	if f.installs++; index != f.installed {
-		f.installed, f.installs = index, 1
-	}
-	if f.installs >= maxInstalls {
-		f.fuse.blow(fmt.Errorf("%w: %d times at index %d; this member must join again under a new id", ErrInstallLoop, f.installs, index))
-		return f.fuse.err()
+	if err := f.installs.saw(meta.Index); err != nil {
+		f.fuse.blow(err)
+		return err
 	}
 	f.count.installs.Add(1)
 	err := f.call("restore snapshot", func() error {
@@ -116,8 +107,8 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 	})
 	f.undefined = err != nil
 	if err == nil {
-		f.progress.advance(index)
-		f.persisted.Store(index)
+		f.progress.advance(meta.Index)
+		f.persisted.Store(meta.Index)
 		f.met(meta.Configuration)
 	}
 	return err
@@ -142,29 +133,4 @@ func (f *fsm) call(what string, method func() error) (err error) {
 		}
 	}()
 	return method()
-}
-
-// sealedSnapshot persists a captured state with its seal.
-type sealedSnapshot struct {
-	Snapshot
-	index     uint64
-	persisted *atomic.Uint64
-}
-
-// Persist writes, seals, syncs and names the snapshot, or leaves nothing behind.
-func (s *sealedSnapshot) Persist(sink raft.SnapshotSink) error {
-	w := newSealWriter(sink)
-	if err := s.Snapshot.Persist(w); err != nil {
-		sink.Cancel()
-		return err
-	}
-	if err := w.seal(); err != nil {
-		sink.Cancel()
-		return err
-	}
-	if err := sink.Close(); err != nil {
-		return err
-	}
-	s.persisted.Store(s.index)
-	return nil
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"io"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -38,4 +39,29 @@ func snapshotMeta(r io.ReadCloser) raft.SnapshotMeta {
 			return raft.SnapshotMeta{}
 		}
 	}
+}
+
+// sealedSnapshot persists a captured state with its seal.
+type sealedSnapshot struct {
+	Snapshot
+	index     uint64
+	persisted *atomic.Uint64
+}
+
+// Persist writes, seals, syncs and names the snapshot, or leaves nothing behind.
+func (s *sealedSnapshot) Persist(sink raft.SnapshotSink) error {
+	w := newSealWriter(sink)
+	if err := s.Snapshot.Persist(w); err != nil {
+		sink.Cancel()
+		return err
+	}
+	if err := w.seal(); err != nil {
+		sink.Cancel()
+		return err
+	}
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	s.persisted.Store(s.index)
+	return nil
 }
