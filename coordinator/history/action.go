@@ -1,0 +1,130 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+)
+
+// Action is one control action: who did what to which object, why, and what came
+// of it.
+type Action struct {
+	state.ActionTaken
+	Time state.RecordTime
+	Wall state.UnixMillis
+
+	at position
+}
+
+// ActionQuery asks for control actions, newest first.
+type ActionQuery struct {
+	// Dataset restricts to actions on one dataset; zero is all.
+	Dataset protocol.DatasetID
+	Cursor  string // Next of the page before
+	Limit   int    // 0 is 100
+}
+
+// ActionPage is a page of actions, newest first. Next is empty at the end; as with
+// AttemptPage, a short page may not be the last.
+type ActionPage struct {
+	Actions []Action
+	Next    string
+}
+
+// Actions returns a page of control actions. A bad cursor is an error of
+// protocol.CodeBadRequest.
+func (l *Ledger) Actions(ctx context.Context, q ActionQuery) (page ActionPage, err error) {
+	if q.Limit <= 0 {
+		q.Limit = 100
+	}
+	before, err := parsePlace(q.Cursor)
+	if err != nil {
+		return page, err
+	}
+	object := fmt.Sprintf("dataset %d", q.Dataset)
+	err = l.read(func(r *reading) error {
+		looked := 0
+		return r.newestFirst(tableActions, before, func(row row) (bool, error) {
+			body, err := row.event()
+			if err != nil {
+				return false, err
+			}
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			b, ok := body.(*state.ActionTaken)
+			if ok && (q.Dataset == 0 || b.Object == object) {
+				page.Actions = append(page.Actions, Action{*b, row.time(), row.wall(), row.key().place()})
+			}
+			if looked++; len(page.Actions) >= q.Limit || looked >= maxLook {
+				page.Next = row.key().place().String()
+				return false, nil
+			}
+			return true, nil
+		})
+	})
+	return page, err
+}
+
+// newestFirst gives do the rows of a table that is sorted by position alone, from
+// before on backwards, until do returns false.
+func (r *reading) newestFirst(t table, before position, do func(row) (bool, error)) error {
+	s := under([]byte{byte(t)})
+	s.to = makeKey(t, protocol.TaskID{}, protocol.LeaseID{}, before) // not itself included
+	for _, g := range slices.Backward(r.view.generations) {
+		rows := generationRows(r.tx, g.number)
+		var err error
+		more := true
+		g.keys.Descend(s.to, func(k key) bool {
+			if k.compare(s.from) < 0 {
+				return false
+			}
+			if k.compare(s.to) < 0 {
+				more, err = do(rows.Get(k.place().bytes()))
+			}
+			return more && err == nil
+		})
+		if !more || err != nil {
+			return err
+		}
+	}
+	for _, g := range slices.Backward(r.view.segments) {
+		for i := range slices.Backward(g.pages) {
+			p := &g.pages[i]
+			if !p.touches(s) {
+				continue
+			}
+			rows, err := g.read(p)
+			if err != nil {
+				return err
+			}
+			for _, row := range slices.Backward(rows) {
+				if row.key().compare(s.to) >= 0 {
+					continue
+				}
+				if more, err := do(row); !more || err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// String writes a position as index-ordinal in decimal, as cursors hold it.
+func (p position) String() string { return fmt.Sprintf("%d-%d", p.index, p.ordinal) }
+
+// parsePlace reads a position; an empty text is the end of all.
+func parsePlace(s string) (p position, err error) {
+	if s == "" {
+		return position{1<<64 - 1, 1<<32 - 1}, nil
+	}
+	if n, err := fmt.Sscanf(s, "%d-%d", &p.index, &p.ordinal); n != 2 || err != nil || p.String() != s {
+		return p, protocol.Errorf(protocol.CodeBadRequest, "cursor %s: use one that an earlier page gave", strconv.Quote(s))
+	}
+	return p, nil
+}

@@ -1,0 +1,116 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/tidwall/btree"
+	"go.etcd.io/bbolt"
+)
+
+// sealGenerations turns closed generations of the journal into sealed files, oldest
+// first, until ctx ends.
+func (l *Ledger) sealGenerations(ctx context.Context) error {
+	for {
+		for v := l.view.Load(); len(v.generations) > 1; v = l.view.Load() {
+			err := l.sealGeneration(ctx, v.generations[0], v.generations[1].number-1)
+			switch {
+			case ctx.Err() != nil:
+				return nil // what was begun is begun again after a restart
+			case err != nil:
+				return fmt.Errorf("seal entries from %d: %w", v.generations[0].number, err)
+			}
+		}
+		select {
+		case <-l.rotated:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// sealGeneration writes the sealed file of a generation, shows it to readers in the
+// generation's place, and only then names it in the journal and drops the rows. A
+// crash in between leaves a file that nothing names, and the rows.
+func (l *Ledger) sealGeneration(ctx context.Context, g *generation, last uint64) error {
+	dir := sealedDir(l.config.Dir)
+	var seal Seal
+	err := l.db.View(func(tx *bbolt.Tx) (err error) {
+		rows := generationRows(tx, g.number)
+		if rows == nil {
+			return fmt.Errorf("%w: the journal lacks the generation", errRow)
+		}
+		seal, err = writeSeal(ctx, dir, l.codec, g.number, last, func(yield func(row) error) error {
+			return eachRow(rows, g.keys, yield)
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s, err := openSegment(dir, l.codec, seal)
+	if err != nil {
+		return err
+	}
+	var seals []Seal
+	l.publish(func(v *view) {
+		v.segments = append(v.segments[:len(v.segments):len(v.segments)], s)
+		v.generations = v.generations[1:]
+		for _, s := range v.segments {
+			seals = append(seals, s.Seal)
+		}
+	})
+	err = l.db.Update(func(tx *bbolt.Tx) error {
+		return errors.Join(
+			store(tx.Bucket(bucketMeta), keySeals, seals),
+			tx.Bucket(bucketJournal).DeleteBucket(generationName(g.number)))
+	})
+	if err == nil {
+		l.config.Logger.Info("history sealed", "digest", seal.Digest, "rows", seal.Rows, "bytes", int64(seal.Size), "first", seal.First, "last", seal.Last)
+	}
+	return err
+}
+
+func eachRow(rows *bbolt.Bucket, keys *btree.BTreeG[key], yield func(row) error) (err error) {
+	keys.Scan(func(k key) bool {
+		r := row(rows.Get(k.place().bytes()))
+		if r == nil {
+			err = fmt.Errorf("%w: no row at %d-%d", errRow, k.place().index, k.place().ordinal)
+			return false
+		}
+		err = yield(r)
+		return err == nil
+	})
+	return err
+}
+
+// DamageError says which sealed files are lost or damaged. Fetch each from a peer
+// by its digest and give it to MendSeal.
+type DamageError struct {
+	Seals  []Seal
+	causes []error
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("%d sealed files are damaged, the first is %v: fetch them from a peer: %v", len(e.Seals), e.Seals[0].Digest, e.causes[0])
+}
+
+// Unwrap returns what is wrong with each file.
+func (e *DamageError) Unwrap() []error { return e.causes }
+
+// Seals returns the sealed files, oldest first.
+func (l *Ledger) Seals() []Seal {
+	var all []Seal
+	for _, s := range l.view.Load().segments {
+		all = append(all, s.Seal)
+	}
+	return all
+}
+
+// OpenSeal opens a sealed file, for a peer; the caller closes it.
+func (l *Ledger) OpenSeal(s Seal) (*os.File, error) {
+	return os.Open(filepath.Join(sealedDir(l.config.Dir), s.Digest.Hex()))
+}
