@@ -51,6 +51,8 @@ type Command interface {
 	// out of range, lists over their limits. The leader calls it before a command
 	// may enter an entry.
 	Validate() error
+
+	apply(*Machine) Answer
 }
 
 // ErrUnknownCommand means that the log holds a command this build does not know.

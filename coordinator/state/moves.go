@@ -3,6 +3,8 @@ package state
 import (
 	"fmt"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"floe/protocol"
 )
 
@@ -58,13 +60,12 @@ var moves = []move{
 	{protocol.TaskCopied, protocol.TaskOK, ByLeave, "the pilot ended while cleaning"},
 	{protocol.TaskProcessing, protocol.TaskQueued, ByFailure, "the attempt failed and the verdict's budget allows another"},
 	{protocol.TaskProcessing, protocol.TaskError, ByFailure, "the attempt failed and a budget is spent"},
-	{protocol.TaskProcessing, protocol.TaskQueued, ByLeave, "the pilot left, was lost or revoked"},
-	{protocol.TaskProcessing, protocol.TaskError, ByLeave, "the pilot was lost and the budget for lost attempts is spent"},
+	{protocol.TaskProcessing, protocol.TaskQueued, ByLeave, "the pilot left or was revoked"},
 
 	{protocol.TaskCopied, protocol.TaskQueued, ByBadInput, "a consumer found its output missing or damaged"},
-	{protocol.TaskCopied, protocol.TaskError, ByBadInput, "and its budget is spent"},
+	{protocol.TaskCopied, protocol.TaskError, ByBadInput, "the same, and the budget is spent"},
 	{protocol.TaskOK, protocol.TaskQueued, ByBadInput, "a consumer found its output missing or damaged"},
-	{protocol.TaskOK, protocol.TaskError, ByBadInput, "and its budget is spent"},
+	{protocol.TaskOK, protocol.TaskError, ByBadInput, "the same, and the budget is spent"},
 
 	{protocol.TaskQueued, protocol.TaskWaiting, ByAncestor, "an ancestor's accepted attempt was withdrawn"},
 	{protocol.TaskProcessing, protocol.TaskWaiting, ByAncestor, "an ancestor's accepted attempt was withdrawn; the lease ends"},
@@ -74,9 +75,7 @@ var moves = []move{
 
 	{protocol.TaskProcessing, protocol.TaskQueued, ByReset, "a person resets it; the lease ends"},
 	{protocol.TaskCopied, protocol.TaskQueued, ByReset, "a person resets it; the attempt is withdrawn"},
-	{protocol.TaskCopied, protocol.TaskWaiting, ByReset, "and a parent is reset, too"},
 	{protocol.TaskOK, protocol.TaskQueued, ByReset, "a person resets it; the attempt is withdrawn"},
-	{protocol.TaskOK, protocol.TaskWaiting, ByReset, "and a parent is reset, too"},
 	{protocol.TaskError, protocol.TaskQueued, ByReset, "a person resets it"},
 	{protocol.TaskSuspended, protocol.TaskQueued, ByReset, "a person resets it"},
 	{protocol.TaskSuspended, protocol.TaskWaiting, ByReset, "a person resets it while a parent is unfinished"},
@@ -87,4 +86,51 @@ var moves = []move{
 	{protocol.TaskError, protocol.TaskSuspended, BySuspend, "a person holds it"},
 	{protocol.TaskSuspended, protocol.TaskWaiting, ByResume, "a parent is unfinished"},
 	{protocol.TaskSuspended, protocol.TaskQueued, ByResume, "all parents are copied or ok"},
+}
+
+// legal holds, for each pair of states, the causes that may lead from one to the
+// other, as bits.
+var legal = func() (table [protocol.TaskSuspended + 1][protocol.TaskSuspended + 1]uint32) {
+	for _, m := range moves {
+		table[m.from][m.to] |= 1 << m.by
+	}
+	return table
+}()
+
+// jobSet is one job, or the many of a bitmap.
+type jobSet struct {
+	one  uint32
+	many *roaring.Bitmap
+}
+
+func oneJob(j uint32) jobSet            { return jobSet{one: j} }
+func manyJobs(b *roaring.Bitmap) jobSet { return jobSet{many: b} }
+
+// move changes the state of a task in some jobs. It is the only function that
+// does, and it panics where the table of moves forbids it or the task is not in
+// from. The caller settles the jobs afterwards.
+func (m *Machine) move(d *dataset, t protocol.TaskIndex, jobs jobSet, from, to protocol.TaskState, by Cause) {
+	if legal[from][to]&(1<<by) == 0 {
+		panic(fmt.Sprintf("state: task %d.*.%d: illegal move from %v to %v by %v", d.id, t, from, to, by))
+	}
+	v := &d.tasks[t]
+	var left bool
+	switch from {
+	case protocol.TaskWaiting:
+		left = true // in no set
+	case protocol.TaskQueued:
+		left = m.dequeue(d, t, jobs)
+	default:
+		left = v.in[from].drop(m.gen, jobs)
+	}
+	if !left {
+		panic(fmt.Sprintf("state: task %d.*.%d: not %v, cannot move to %v by %v", d.id, t, from, to, by))
+	}
+	switch to {
+	case protocol.TaskWaiting:
+	case protocol.TaskQueued:
+		m.enqueue(d, t, jobs)
+	default:
+		v.in[to].put(m.gen, jobs)
+	}
 }

@@ -27,6 +27,9 @@ type Lease struct {
 	// Parents are the accepted attempts whose outputs this one reads, in the order of
 	// the task's parents.
 	Parents []protocol.LeaseID `cbor:"10,keyasint,omitempty"`
+	// Shape is which shape of the requirements was granted: 0 is the first, others
+	// are alternatives counted from 1.
+	Shape uint8 `cbor:"11,keyasint,omitempty"`
 }
 
 // Pilot is one pilot process.
@@ -84,7 +87,9 @@ type Site struct {
 	Holder   protocol.Digest `cbor:"6,keyasint"`
 	Pilots   uint64          `cbor:"7,keyasint,omitempty"` // running
 	Launches uint64          `cbor:"8,keyasint,omitempty"` // granted and not enrolled
-	Leases   uint64          `cbor:"9,keyasint,omitempty"` // live and lapsed and copied
+	Leases   uint64          `cbor:"9,keyasint,omitempty"` // live, lapsed and copied
+
+	gen generation
 }
 
 // Launch is one launch lease: demand reserved for one pilot job.

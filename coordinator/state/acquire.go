@@ -1,0 +1,98 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+
+	"floe/protocol"
+)
+
+func (a *Acquire) apply(m *Machine) Answer {
+	p := m.pilot(a.Pilot)
+	switch {
+	case p == nil || p.Left > 0:
+		return refuse(protocol.CodeUnauthorized, fmt.Sprintf("pilot %s is not enrolled", a.Pilot))
+	case p.Revoked:
+		return refuse(protocol.CodeForbidden, fmt.Sprintf("pilot %s is revoked", a.Pilot))
+	case a.Sequence != 0 && a.Sequence < p.Sequence:
+		return refuse(protocol.CodeStale, fmt.Sprintf("exchange %d is over; the last was %d", a.Sequence, p.Sequence))
+	}
+	if a.Sequence != 0 && a.Sequence == p.Sequence {
+		if grants := m.grantedBefore(p); len(grants) > 0 {
+			return Answer{Reason: "granted before", Grants: grants}
+		}
+	}
+	s := m.site(p.Site)
+	switch {
+	case s.Suspended || s.Revoked:
+		return Answer{Reason: fmt.Sprintf("site %s is suspended", s.ID)}
+	case p.Draining:
+		return Answer{Reason: "the pilot drains"}
+	}
+
+	free := bound(&a.Free, &p.Resources)
+	want := min(int(a.Want), protocol.MaxHeld-len(p.Leases))
+	var grants []Grant
+	for len(grants) < want && free.Cores > 0 {
+		ref, shape, found := m.best(p.Site, &free)
+		if !found {
+			break
+		}
+		d := m.dataset(ref.dataset)
+		j := m.pick(d, ref, p.Host)
+		l := m.grant(d, ref.task, j, p, s, shape, a.Sequence)
+		m.settle(d, j)
+		g := grantOf(d, l)
+		take(&free, &g.Granted)
+		grants = append(grants, g)
+	}
+	if len(grants) > 0 {
+		p.Sequence = a.Sequence
+	}
+	return Answer{Grants: grants}
+}
+
+// maxPassedOver is how many jobs a pull looks past for one that has not failed on
+// the pilot's host.
+const maxPassedOver = 8
+
+// pick chooses the job of a lane: the lowest that has not failed on the host, or
+// the lowest where none of the first few is better.
+func (m *Machine) pick(d *dataset, ref laneRef, host string) uint32 {
+	queued := &d.tasks[ref.task].lanes[ref.lane].queued
+	first := queued.min()
+	if d.failedAt.Len() == 0 || host == "" {
+		return first
+	}
+	choice, seen := first, 0
+	each(queued.set, func(j uint32) bool {
+		hosts, _ := d.failedAt.Get(taskKey(j, ref.task))
+		if !slices.Contains(hosts, host) {
+			choice = j
+			return false
+		}
+		seen++
+		return seen < maxPassedOver
+	})
+	return choice
+}
+
+func grantOf(d *dataset, l *Lease) Grant {
+	v := &d.tasks[l.Task.Task]
+	return Grant{Lease: *l, Granted: v.granted(uint32(l.Task.Job), l.Shape), Facts: d.facts, Task: v.spec, Jobs: d.jobs}
+}
+
+// grantedBefore returns the live leases that a pilot's last Acquire was given.
+func (m *Machine) grantedBefore(p *Pilot) []Grant {
+	var grants []Grant
+	for _, h := range p.Leases {
+		if h.Sequence != p.Sequence {
+			continue
+		}
+		d, _ := m.datasets.Get(h.Task.Dataset)
+		if l, current := d.current(uint32(h.Task.Job), h.Task.Task); current && l.State == Live {
+			grants = append(grants, grantOf(d, l))
+		}
+	}
+	return grants
+}

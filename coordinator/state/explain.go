@@ -1,0 +1,142 @@
+package state
+
+import "floe/protocol"
+
+// Explanation says why a task is where it is.
+type Explanation struct {
+	Task  protocol.TaskID
+	Name  string
+	State protocol.TaskState
+	// Attempt is the number of the current attempt, or of the next.
+	Attempt uint32
+	// Asked are the requirements as they stand, raised after resource verdicts.
+	Asked protocol.Requirements
+	Sites SiteRule
+	Held  bool   // the dataset is suspended or retired
+	Lease *Lease // the current one, nil for none
+	// Unfinished are the parents the task waits for.
+	Unfinished []ParentState
+	Budgets    []Budget
+	Avoided    []string // hosts where attempts failed
+
+	// Pilots counts pilots that run, Fit those that could run the task by what they
+	// have in all, Lacks the others by what they lack.
+	Pilots, Fit uint64
+	Lacks       [lackKinds]uint64
+}
+
+// ParentState is one parent of a task.
+type ParentState struct {
+	Task  protocol.TaskIndex
+	Name  string
+	State protocol.TaskState
+}
+
+// Budget is how much of a retry budget is used.
+type Budget struct {
+	// Verdict is what it counts; zero counts failures of every kind.
+	Verdict     protocol.Verdict
+	Used, Limit uint32
+}
+
+// Explain says why a task is where it is; false where there is no such task. Its
+// time is proportional to the number of pilots.
+func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
+	d, v := r.vertexOf(t)
+	if v == nil {
+		return Explanation{}, false
+	}
+	j := uint32(t.Job)
+	e := Explanation{
+		Task: t, Name: v.spec.Name, State: v.taskState(j), Attempt: v.attempt(j),
+		Asked: raise(&v.classes[v.classOf(j)].requirements, v.stepsOf(j)),
+		Sites: d.sites, Held: d.held(),
+	}
+	if l, current := d.current(j, t.Task); current {
+		c := *l
+		e.Lease = &c
+	}
+	for _, p := range v.spec.Parents {
+		if !d.tasks[p].finished(j) {
+			e.Unfinished = append(e.Unfinished, ParentState{p, d.tasks[p].spec.Name, d.tasks[p].taskState(j)})
+		}
+	}
+	for i := range verdictRules {
+		rule := &verdictRules[i]
+		if rule.count == countKinds {
+			continue
+		}
+		if used := v.counts[rule.count].get(j); used > 0 {
+			e.Budgets = append(e.Budgets, Budget{rule.verdict, used, rule.budget})
+		}
+	}
+	if used := v.counts[countFailed].get(j); used > 0 {
+		e.Budgets = append(e.Budgets, Budget{0, used, MaxFailed + 1})
+	}
+	hosts, _ := d.failedAt.Get(taskKey(j, t.Task))
+	e.Avoided = append(e.Avoided, hosts...)
+
+	r.pilots.Scan(func(_ protocol.PilotID, p *Pilot) bool {
+		if p.Left > 0 {
+			return true
+		}
+		e.Pilots++
+		lack := LackService
+		if s, known := r.sites.Get(p.Site); known && !s.Suspended && !s.Revoked && !p.Draining {
+			lack, _ = Fits(&e.Asked, &d.sites, p.Site, &p.Resources)
+		}
+		if lack == LackNothing {
+			e.Fit++
+		} else {
+			e.Lacks[lack]++
+		}
+		return true
+	})
+	return e, true
+}
+
+// Demand is how much queued work a site could run.
+type Demand struct {
+	// Fit counts queued tasks that a pilot of the offer could run, Lacks the others by
+	// what the offer or the site lacks.
+	Fit   uint64
+	Lacks [lackKinds]uint64
+	// Cores is what the tasks that fit ask for together.
+	Cores uint64
+}
+
+// Demand tells how many queued tasks a pilot at a site with these resources could
+// run, by the predicates that matching uses. Its time is proportional to the
+// number of requirement classes.
+func (m *Machine) Demand(site protocol.SiteID, offer *protocol.Resources) Demand {
+	var out Demand
+	s, known := m.sites.Get(site)
+	served := known && !s.Suspended && !s.Revoked
+	for _, c := range m.ready.active {
+		lack := LackService
+		var shape uint8
+		if served {
+			lack, shape = Fits(&c.requirements, &c.sites, site, offer)
+		}
+		if lack != LackNothing {
+			out.Lacks[lack] += c.count
+			continue
+		}
+		r := &c.requirements
+		if shape > 0 {
+			r = &r.Alternatives[shape-1]
+		}
+		out.Fit += c.count
+		out.Cores += c.count * uint64(max(r.Cores, 1))
+	}
+	return out
+}
+
+// Queued counts the tasks that may be pulled: queued, of datasets that are not held.
+func (m *Machine) Queued() uint64 {
+	n := uint64(0)
+	for _, c := range m.ready.active {
+		n += c.count
+	}
+	return n
+}
