@@ -1,0 +1,61 @@
+package payload
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Dir is the directory of one attempt, mode 0700:
+//
+//	work/   where modules run and stage puts and takes files
+//	tmp/    TMPDIR
+//	shim/   what runs Python classes, and the modules' statistics
+//	log     everything the payload prints
+type Dir string
+
+// MakeDir creates an attempt's directory; it must not exist, so that no
+// earlier attempt's file is taken for this one's.
+func MakeDir(path string) (Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("attempt directory: %w", err)
+	}
+	if err := os.Mkdir(abs, 0o700); err != nil {
+		return "", fmt.Errorf("attempt directory: %w", err)
+	}
+	d := Dir(abs)
+	for _, sub := range []string{d.Work(), d.Temp(), d.shim()} {
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			return "", fmt.Errorf("attempt directory: %w", err)
+		}
+	}
+	return d, nil
+}
+
+// Work is where modules run.
+func (d Dir) Work() string { return filepath.Join(string(d), "work") }
+
+// Temp is the payload's TMPDIR.
+func (d Dir) Temp() string { return filepath.Join(string(d), "tmp") }
+
+// LogPath is the log.
+func (d Dir) LogPath() string { return filepath.Join(string(d), "log") }
+
+func (d Dir) shim() string { return filepath.Join(string(d), "shim") }
+
+// Remove deletes the directory with all it holds, also what the payload made
+// unwritable.
+func (d Dir) Remove() error {
+	if err := os.RemoveAll(string(d)); err == nil {
+		return nil
+	}
+	// A tree unpacked read-only cannot be removed before its directories are writable.
+	_ = filepath.WalkDir(string(d), func(path string, e os.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(string(d))
+}

@@ -1,0 +1,48 @@
+package payload
+
+import (
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"floe/protocol"
+)
+
+// diskWatch adds up what an attempt's directories hold. Files that are open but
+// removed are not seen.
+type diskWatch struct {
+	dirs       []string
+	last, peak protocol.ByteSize
+}
+
+// measure walks the directories and returns how long that took.
+func (d *diskWatch) measure() time.Duration {
+	began := time.Now()
+	type inode struct{ dev, ino uint64 }
+	seen := make(map[inode]bool) // hard links count once
+	sum := protocol.ByteSize(0)
+	for _, dir := range d.dirs {
+		// What vanishes during the walk, or may not be read, counts nothing.
+		_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return nil
+			}
+			info, err := e.Info()
+			if err != nil {
+				return nil
+			}
+			s, ok := info.Sys().(*syscall.Stat_t)
+			if !ok || seen[inode{uint64(s.Dev), s.Ino}] {
+				return nil
+			}
+			if s.Nlink > 1 && !e.IsDir() {
+				seen[inode{uint64(s.Dev), s.Ino}] = true
+			}
+			sum += protocol.ByteSize(s.Blocks) * 512
+			return nil
+		})
+	}
+	d.last, d.peak = sum, max(d.peak, sum)
+	return time.Since(began)
+}

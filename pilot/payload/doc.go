@@ -1,0 +1,32 @@
+// Package payload runs one expanded task on the node: its trays and modules,
+// one after another, in a directory, a session and limits of their own.
+//
+// Nouns: a [Task] holds [Tray]s, one per iteration, and a tray [Module]s:
+// programs, scripts, or Python classes with the IPModule interface. [Dir] is an
+// attempt's directory, [Limits] what it may use, [Log] the one file that
+// everything the payload prints goes to, [Outcome] how it went.
+//
+// What is authoritative: the kernel's word about how a process ended, then
+// what the pilot did to it (the first limit broken, or the reason of the
+// context's end), then what the module says of itself. verdict.go is the one
+// table from these facts to a verdict.
+//
+// Invariants:
+//   - When Run returns, nothing of the payload lives: not a background process,
+//     not one that made its own session and forked twice. Processes are found as
+//     descendants, by session, by start time, and by a mark that they inherit.
+//   - Nothing of another payload of the same pilot is touched.
+//   - The log is written by the payload's own descriptor, never through the
+//     pilot, so its last bytes survive any kill; its first and last part are kept.
+//   - A statistic is reported or is the reason of the verdict, never dropped.
+//   - No variable FLOE_… of the pilot and no credential of the site reaches the
+//     payload's environment, except what Options.Extra gives it.
+//
+// On failure: every outcome has a verdict and a sentence of evidence. A broken
+// node (no interpreter, no process table space) is told from a broken payload. If
+// the pilot dies, the kernel kills the module's first process with it.
+//
+// What it is not: it fetches and stores nothing (stage does), judges no missing
+// output, and isolates only as far as processes of one user can be: a hostile
+// payload belongs in a container, which is an env_shell to this package.
+package payload

@@ -1,0 +1,188 @@
+package payload
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"floe/protocol"
+)
+
+// process is one process as /proc/PID/stat shows it. A process is named by its
+// pid and its start time together: pids are reused.
+type process struct {
+	pid, parent int
+	group, session int
+	start                uint64 // ticks since boot
+	state                byte   // Z is a zombie
+	ticks                int64  // user and system time, with that of children waited for
+	rss                  protocol.ByteSize
+}
+
+var (
+	pageSize = protocol.ByteSize(os.Getpagesize())
+	// The kernel shows times in USER_HZ, which is 100 on every platform Go runs on.
+	millisPerTick = int64(10)
+)
+
+// readProcess reads /proc/PID/stat.
+func readProcess(pid int) (process, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, false
+	}
+	return parseStat(b)
+}
+
+// parseStat reads pid (name) state ppid pgrp session …; the name may hold
+// anything, also spaces and parentheses. Source: proc_pid_stat(5).
+func parseStat(b []byte) (process, bool) {
+	open, shut := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || shut < open {
+		return process{}, false
+	}
+	f := strings.Fields(string(b[shut+1:]))
+	if len(f) < 22 || len(f[0]) != 1 {
+		return process{}, false
+	}
+	n := make([]int64, len(f))
+	for i := 1; i < 22; i++ {
+		v, err := strconv.ParseInt(f[i], 10, 64)
+		if err != nil && i != 10 { // fields that are unsigned and may not fit are not used
+			v = 0
+		}
+		n[i] = v
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:open])))
+	if err != nil || pid <= 0 {
+		return process{}, false
+	}
+	return process{
+		pid:     pid,
+		state:   f[0][0],
+		parent:  int(n[1]),
+		group:   int(n[2]),
+		session: int(n[3]),
+		ticks:   n[11] + n[12] + n[13] + n[14],
+		start:   uint64(n[19]),
+		rss:     protocol.ByteSize(n[21]) * pageSize,
+	}, true
+}
+
+// children lists the pids whose parent is pid, and whether the kernel has such
+// lists. They may miss one while others exit; callers ask again.
+func children(pid int) ([]int, bool) {
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
+	if err != nil || len(files) == 0 {
+		return nil, false
+	}
+	var out []int
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		for _, field := range strings.Fields(string(b)) {
+			if n, err := strconv.Atoi(field); err == nil {
+				out = append(out, n)
+			}
+		}
+	}
+	return out, true
+}
+
+// everyProcess reads the whole process table: parent to children.
+func everyProcess() map[int][]int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	out := make(map[int][]int)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, ok := readProcess(pid); ok {
+			out[p.parent] = append(out[p.parent], pid)
+		}
+	}
+	return out
+}
+
+// traffic is what a process, and the children it has waited for, moved with
+// read and write calls, files and pipes alike.
+type traffic struct{ read, written protocol.ByteSize }
+
+func readTraffic(pid int) (t traffic, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/io")
+	if err != nil {
+		return t, false
+	}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, ":")
+		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "rchar":
+			t.read = protocol.ByteSize(n)
+		case "wchar":
+			t.written = protocol.ByteSize(n)
+		}
+	}
+	return t, true
+}
+
+// share is the memory a process has to itself plus its part of what it shares.
+func share(pid int) (protocol.ByteSize, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 48)
+			return protocol.ByteSize(n) << 10, err == nil
+		}
+	}
+	return 0, false
+}
+
+// mark reads the inherited mark of a process, see tree.
+func mark(pid int) (uint64, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Max file locks"); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				n, err := strconv.ParseUint(f[0], 10, 64)
+				return n, err == nil
+			}
+		}
+	}
+	return 0, false
+}
+
+// signalAll sends s to the process groups of the processes, if these are still
+// the same ones. A group is told as a whole, because the kernel lets no fork slip
+// through meanwhile: a bomb that doubles faster than it is read still ends. The
+// groups of a tree hold nobody else, since its root began a session.
+func signalAll(members []process, s syscall.Signal) {
+	told := make(map[int]bool)
+	for _, p := range members {
+		if told[p.group] || p.group <= 1 {
+			continue
+		}
+		if now, ok := readProcess(p.pid); ok && now.start == p.start && now.group == p.group {
+			told[p.group] = true
+			_ = syscall.Kill(-p.group, s) // it may end in between, which is what was wanted
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package payload
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// shimFiles run Python classes: floe_module.py is the program, the other files
+// what classes import. They are valid Python 2.7 to 3.13.
+//
+//go:embed shim/*.py
+var shimFiles embed.FS
+
+// writeRunner puts the shim where the payload's interpreter finds it, once.
+func writeRunner(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "floe_module.py")); err == nil {
+		return nil
+	}
+	entries, err := shimFiles.ReadDir("shim")
+	if err != nil {
+		return fmt.Errorf("shim: %w", err)
+	}
+	for _, e := range entries {
+		b, err := shimFiles.ReadFile("shim/" + e.Name())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, e.Name()), b, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("shim: %w", err)
+		}
+	}
+	return nil
+}
+
+// shimSpec is what the shim is told, as JSON.
+type shimSpec struct {
+	Class string `json:"class"`
+	Src   string `json:"src,omitempty"`
+	// Args and Kwargs are for plain functions; a class takes Kwargs as parameters.
+	Args   []json.RawMessage `json:"args"`
+	Kwargs [][2]any          `json:"kwargs"`
+	// Parameters are the module's own, in order.
+	Parameters [][2]any          `json:"parameters"`
+	Steering   map[string]string `json:"steering"`
+	Job        map[string]any    `json:"job"`
+	Result     string            `json:"result"`
+	Statistics string            `json:"statistics"`
+}
+
+// writeShim writes the specification of one class module.
+func (r *runner) writeShim(m *Module, src string, args arguments, s *step) error {
+	if err := writeRunner(r.dir.shim()); err != nil {
+		return err
+	}
+	pairs := func(list []Parameter) [][2]any {
+		out := make([][2]any, 0, len(list))
+		for _, p := range list {
+			out = append(out, [2]any{p.Name, p.Value})
+		}
+		return out
+	}
+	spec := shimSpec{
+		Class: m.Class, Src: src,
+		Args: args.positional, Kwargs: pairs(args.named), Parameters: pairs(m.Parameters),
+		Steering: r.task.Steering, Result: s.result, Statistics: s.statistics,
+		Job: map[string]any{
+			"dataset": r.task.ID.Dataset, "job": r.task.ID.Job, "procnum": r.task.ID.Job, "nproc": r.task.Jobs,
+			"jobs_submitted": r.task.Jobs, "seed": r.task.Seed, "task": r.task.Name, "iter": s.tray.Iteration,
+		},
+	}
+	if spec.Args == nil {
+		spec.Args = []json.RawMessage{}
+	}
+	b, err := json.Marshal(&spec)
+	if err == nil {
+		err = os.WriteFile(s.spec, b, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("class %s: %w", m.Class, err)
+	}
+	return nil
+}
+
+// readResult returns where a class's statistics are and what the shim says
+// went wrong, empty for nothing.
+func readResult(s *step) (statistics, said string) {
+	b, err := os.ReadFile(s.result)
+	if err != nil {
+		// The shim writes its result last; without one the exit tells.
+		return s.statistics, ""
+	}
+	var result struct {
+		Error string `json:"error"`
+	}
+	if err := json.Unmarshal(b, &result); err != nil {
+		return s.statistics, ""
+	}
+	return s.statistics, result.Error
+}

@@ -1,0 +1,210 @@
+package payload
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"floe/protocol"
+)
+
+// tree finds every process that a module's first process has brought forth.
+//
+// The pilot is made a child subreaper, so whatever loses its parent becomes a
+// child of the pilot. To which of several payloads such an orphan belongs is told
+// by its session; if it made its own, by having been seen before; and else by a
+// mark: the resource limit on file locks, which Linux has ignored since 2.4, which
+// every child inherits, and which nothing sets by accident.
+type tree struct {
+	root process
+	mark uint64
+	// gone says that the root is a zombie kept only for its pid.
+	gone  bool
+	known map[int]uint64 // pid → start time of every member ever seen
+
+	reaped int64   // milliseconds of processor time of orphans waited for
+	moved  traffic // of the same
+	peak   protocol.ByteSize
+	cpu    int64 // milliseconds, the largest sum ever seen
+	count  int   // members at the last look, the root included
+	shared time.Time
+}
+
+var (
+	lastMark  atomic.Uint64
+	subreaper = sync.OnceValue(func() error {
+		return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	})
+)
+
+// rlimitLocks is RLIMIT_LOCKS. Source: asm-generic/resource.h.
+const rlimitLocks = 10
+
+// markBase keeps marks away from any number a person would set.
+const markBase = 1 << 40
+
+// newTree adopts a process just started. It is quick, so that the process has
+// not yet forked, and does without the mark where the kernel refuses it.
+func newTree(pid int) *tree {
+	t := &tree{known: make(map[int]uint64)}
+	t.mark = markBase + uint64(os.Getpid())<<20 + lastMark.Add(1)
+	limit := unix.Rlimit{Cur: t.mark, Max: t.mark}
+	if err := unix.Prlimit(pid, rlimitLocks, &limit, nil); err != nil {
+		t.mark = 0
+	}
+	core := unix.Rlimit{}
+	_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &core, nil) // dumps of crashes would fill the scratch disk
+	// The pilot needs processes of its own to end a payload that makes too many.
+	var own unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NPROC, &own) == nil && own.Cur != unix.RLIM_INFINITY {
+		most := own.Cur / 4 * 3
+		_ = unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: most, Max: most}, nil)
+	}
+	t.root, _ = readProcess(pid)
+	t.root.pid = pid
+	t.known[pid] = t.root.start
+	return t
+}
+
+// members returns the living processes of the tree and waits for orphans that
+// have ended. The root is left out once it is gone.
+func (t *tree) members() []process {
+	self := os.Getpid()
+	listed, ok := children(self)
+	next := func(pid int) []int { c, _ := children(pid); return c }
+	if !ok {
+		all := everyProcess()
+		listed = all[self]
+		next = func(pid int) []int { return all[pid] }
+	}
+	queue := []int{t.root.pid}
+	for _, pid := range listed {
+		if t.owns(pid) {
+			queue = append(queue, pid)
+		}
+	}
+	// Members whose new parent is neither of us: where the pilot is no subreaper.
+	for pid := range t.known {
+		queue = append(queue, pid)
+	}
+	seen := make(map[int]bool)
+	var out []process
+	for len(queue) > 0 {
+		pid := queue[0]
+		queue = queue[1:]
+		if seen[pid] {
+			continue
+		}
+		seen[pid] = true
+		p, ok := readProcess(pid)
+		if start, before := t.known[pid]; !ok || before && p.start != start {
+			delete(t.known, pid)
+			continue
+		}
+		t.known[pid] = p.start
+		queue = append(queue, next(pid)...)
+		switch {
+		case pid == t.root.pid:
+			if t.gone = t.gone || p.state == 'Z'; !t.gone {
+				out = append(out, p)
+			}
+		case p.state == 'Z' && p.parent == self:
+			t.reap(p)
+		default:
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// owns tells whether a child of the pilot came from this tree.
+func (t *tree) owns(pid int) bool {
+	p, ok := readProcess(pid)
+	if !ok {
+		return false
+	}
+	if start, before := t.known[pid]; before && start == p.start {
+		return true
+	}
+	if p.session == t.root.pid {
+		return true
+	}
+	if t.mark == 0 {
+		return false
+	}
+	m, ok := mark(pid)
+	return ok && m == t.mark
+}
+
+// reap waits for an orphan that ended as a child of the pilot and keeps what
+// it used.
+func (t *tree) reap(p process) {
+	m, _ := readTraffic(p.pid)
+	var usage syscall.Rusage
+	if pid, err := syscall.Wait4(p.pid, nil, syscall.WNOHANG, &usage); err == nil && pid == p.pid {
+		t.reaped += millis(&usage)
+		t.moved.read += m.read
+		t.moved.written += m.written
+		delete(t.known, p.pid)
+	}
+}
+
+func millis(u *syscall.Rusage) int64 {
+	return (u.Utime.Nano() + u.Stime.Nano()) / int64(time.Millisecond)
+}
+
+// shareInterval is how often shared memory is told apart, which makes the
+// kernel walk page tables.
+const shareInterval = time.Second
+
+// look takes stock of the tree and returns its living members and the memory
+// they hold; limit decides when a closer look at shared pages is due.
+func (t *tree) look(now time.Time, limit protocol.ByteSize) ([]process, protocol.ByteSize) {
+	members := t.members()
+	t.count = len(members)
+	var memory protocol.ByteSize
+	cpu := t.reaped
+	for _, p := range members {
+		memory += p.rss
+		cpu += p.ticks * millisPerTick
+	}
+	t.cpu = max(t.cpu, cpu)
+	if len(members) > 1 && memory > t.peak {
+		over := limit > 0 && memory > limit
+		if !over && now.Sub(t.shared) < shareInterval {
+			return members, memory
+		}
+		t.shared = now
+		memory = 0
+		for _, p := range members {
+			if s, ok := share(p.pid); ok {
+				memory += s
+			} else {
+				memory += p.rss
+			}
+		}
+	}
+	t.peak = max(t.peak, memory)
+	return members, memory
+}
+
+// finish adds what only the end tells: the root's account of itself and of the
+// children it waited for, read while it is a zombie and when it is waited for.
+func (t *tree) finish(root traffic, usage *syscall.Rusage) {
+	t.moved.read += root.read
+	t.moved.written += root.written
+	if usage == nil {
+		return
+	}
+	t.cpu = max(t.cpu, t.reaped+millis(usage))
+	// The kernel counts the pilot's own size before exec into a child's largest
+	// size, so a number below the pilot's own says nothing.
+	var own syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &own) == nil && usage.Maxrss > own.Maxrss {
+		t.peak = max(t.peak, protocol.ByteSize(usage.Maxrss)<<10)
+	}
+}
