@@ -42,6 +42,8 @@ const (
 	KindCheckpoint    Kind = 28
 	KindSetFormat     Kind = 29
 	KindTick          Kind = 30
+	KindPutMember     Kind = 31
+	KindRemoveMember  Kind = 32
 )
 
 // Command is one change of the record. The structs of this package implement it.
@@ -121,6 +123,10 @@ func newCommand(k Kind) Command {
 		return new(SetFormat)
 	case KindTick:
 		return new(Tick)
+	case KindPutMember:
+		return new(PutMember)
+	case KindRemoveMember:
+		return new(RemoveMember)
 	}
 	return nil
 }

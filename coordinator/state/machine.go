@@ -31,6 +31,7 @@ type Record struct {
 	sites    *btree.Map[protocol.SiteID, *Site]
 	launches *btree.Map[protocol.LaunchID, *Launch]
 	users    *btree.Map[protocol.UserID, *User]
+	members  *btree.Map[protocol.NodeID, *Member]
 	// Keyed by the digest's 32 bytes.
 	tickets *btree.Map[string, *Ticket]
 	tokens  *btree.Map[string, *Token]
@@ -70,6 +71,7 @@ func New() *Machine {
 			sites:    new(btree.Map[protocol.SiteID, *Site]),
 			launches: new(btree.Map[protocol.LaunchID, *Launch]),
 			users:    new(btree.Map[protocol.UserID, *User]),
+			members:  new(btree.Map[protocol.NodeID, *Member]),
 			tickets:  new(btree.Map[string, *Ticket]),
 			tokens:   new(btree.Map[string, *Token]),
 			joins:    new(btree.Map[string, *JoinToken]),

@@ -26,6 +26,7 @@ func (m *Machine) Snapshot() *Frozen {
 	f.sites = m.sites.Copy()
 	f.launches = m.launches.Copy()
 	f.users = m.users.Copy()
+	f.members = m.members.Copy()
 	f.tickets = m.tickets.Copy()
 	f.tokens = m.tokens.Copy()
 	f.joins = m.joins.Copy()
@@ -54,6 +55,7 @@ const (
 	frameSite
 	frameLaunch
 	frameUser
+	frameMember
 	frameTicket
 	frameToken
 	frameJoin
@@ -123,6 +125,7 @@ func (f *Frozen) Persist(w io.Writer) error {
 	persistAll(p, frameSite, f.sites.Scan)
 	persistAll(p, frameLaunch, f.launches.Scan)
 	persistAll(p, frameUser, f.users.Scan)
+	persistAll(p, frameMember, f.members.Scan)
 	persistAll(p, frameTicket, f.tickets.Scan)
 	persistAll(p, frameToken, f.tokens.Scan)
 	persistAll(p, frameJoin, f.joins.Scan)
@@ -253,6 +256,8 @@ func (m *Machine) restoreFrame(kind byte, body []byte) error {
 		return restoreInto(m.launches, body, func(l *Launch) protocol.LaunchID { return l.ID })
 	case frameUser:
 		return restoreInto(m.users, body, func(u *User) protocol.UserID { return u.ID })
+	case frameMember:
+		return restoreInto(m.members, body, func(x *Member) protocol.NodeID { return x.Node })
 	case frameTicket:
 		return restoreInto(m.tickets, body, func(t *Ticket) string { return string(t.Hash[:]) })
 	case frameToken:
