@@ -3,7 +3,6 @@ package protocol
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base32"
 	"fmt"
 	"log/slog"
 	"net"
@@ -45,10 +44,10 @@ type TokenRole uint8
 
 // The roles of tokens.
 const (
-	TokenUser        TokenRole = iota + 1 // a person's requests
-	TokenSite                             // one site's joining
-	TokenCoordinator                      // one coordinator's joining
-	TokenPilot                            // a ticket: one pilot's enrolment
+	RoleUser        TokenRole = iota + 1 // a person's requests
+	RoleSite                             // one site's joining
+	RoleCoordinator                      // one coordinator's joining
+	RolePilot                            // a ticket: one pilot's enrolment
 )
 
 var tokenRoles = [...]string{"", "user", "site", "coordinator", "pilot"}
@@ -62,8 +61,9 @@ func (r TokenRole) String() string { return nameOf(tokenRoles[:], int(r), "token
 //	FLOE1.<role>.<pin>.<id>.<secret>@<cluster>/<host:port>,<host:port>…
 //
 // The pin is the SHA-256 of the public key (SPKI) of the cluster's root in
-// lower-case base32 without padding; id and secret are lower-case base32. The
-// addresses may be missing, with their slash, where the holder knows them.
+// lower-case base32 without padding; the id is a name, which may hold dots; the
+// secret is lower-case base32. The addresses may be missing, with their slash,
+// where the holder knows them.
 type Token struct {
 	Role TokenRole
 	// Pin is the digest of the root's public key.
@@ -80,7 +80,6 @@ const (
 	// tokenSecretBytes gives 256 bits.
 	tokenSecretBytes = 32
 	maxTokenText     = 4096
-	maxTokenID       = 64
 	minSecret        = 16
 )
 
@@ -115,11 +114,11 @@ func (t Token) Credential() string { return t.ID + "." + string(t.Secret) }
 
 // ParseCredential splits what Credential joined.
 func ParseCredential(text string) (id string, secret Secret, err error) {
-	id, s, ok := strings.Cut(text, ".")
-	if !ok || !isBase32(id, 1, maxTokenID) || !isBase32(s, minSecret, maxTokenText) {
+	dot := strings.LastIndexByte(text, '.')
+	if dot < 0 || CheckName("token", text[:dot]) != nil || !isSecret(text[dot+1:]) {
 		return "", "", fmt.Errorf("credential: want <id>.<secret>") // never with the text itself
 	}
-	return id, Secret(s), nil
+	return text[:dot], Secret(text[dot+1:]), nil
 }
 
 // ParseToken reads what Text writes; white space around it is dropped. Errors do
@@ -134,19 +133,20 @@ func ParseToken(text string) (Token, error) {
 	switch {
 	case parts[0] != tokenVersion:
 		return Token{}, fmt.Errorf("token: does not begin with %s.; was it cut?", tokenVersion)
-	case !ok || len(parts) != 5:
+	case !ok || len(parts) < 5:
 		return Token{}, fmt.Errorf("token: want %s.<role>.<pin>.<id>.<secret>@<cluster>/<addresses>; was it cut?", tokenVersion)
 	}
 	role, err := indexOf(tokenRoles[:], parts[1], "token role")
 	if err != nil {
 		return Token{}, fmt.Errorf("token: unknown role; want one of %q", tokenRoles[1:])
 	}
-	t := Token{Role: TokenRole(role), ID: parts[3], Secret: Secret(parts[4])}
+	last := len(parts) - 1
+	t := Token{Role: TokenRole(role), ID: strings.Join(parts[3:last], "."), Secret: Secret(parts[last])}
 	if t.Pin, err = parsePin(parts[2]); err != nil {
 		return Token{}, err
 	}
-	if !isBase32(t.ID, 1, maxTokenID) || !isBase32(parts[4], minSecret, maxTokenText) {
-		return Token{}, fmt.Errorf("token: id or secret is not lower-case base32 or was cut")
+	if CheckName("token", t.ID) != nil || !isSecret(parts[last]) {
+		return Token{}, fmt.Errorf("token: id or secret is malformed or was cut")
 	}
 	cluster, addresses, listed := strings.Cut(tail, "/")
 	if t.Cluster = cluster; CheckName("cluster", cluster) != nil {
@@ -186,11 +186,8 @@ func checkAddress(a string) error {
 	return nil
 }
 
-// isBase32 tells whether s is shortest to longest characters of lower-case base32.
-func isBase32(s string, shortest, longest int) bool {
-	if len(s) < shortest || len(s) > longest {
-		return false
-	}
-	_, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(s))
-	return err == nil && s == strings.ToLower(s)
+// isSecret tells whether s is lower-case base32 of a length that is no typing error.
+func isSecret(s string) bool {
+	_, err := base32Lower.DecodeString(s)
+	return err == nil && len(s) >= minSecret && !strings.ContainsAny(s, "\r\n") // which base32 skips
 }
