@@ -13,6 +13,10 @@ type Limits struct {
 	// Streams bounds the concurrent requests of one connection; default 32: a pilot
 	// needs four (exchange, log, up- and download), a browser more.
 	Streams int
+	// PeerStreams is the same for a coordinator, which forwards its pilots' parked
+	// requests; default 8,192. It holds over TCP, so peers go there: QUIC knows one
+	// limit for all, and a stream of it costs a goroutine before anything is read.
+	PeerStreams int
 	// FirstRequest is how long a connection may take from its first packet to its
 	// first request; default 10 s.
 	FirstRequest time.Duration
@@ -38,6 +42,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.HeaderBytes, 32<<10)
 	setDefault(&l.Streams, 32)
+	setDefault(&l.PeerStreams, 8192)
 	setDefault(&l.FirstRequest, 10*time.Second)
 	setDefault(&l.Idle, 10*time.Minute)
 	setDefault(&l.Patience, 10*time.Second)

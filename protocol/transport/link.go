@@ -42,7 +42,8 @@ func (l *link) watch(d time.Duration) {
 	})
 }
 
-func (l *link) begin(c Caller) {
+// begin counts a request in and returns how many are in progress.
+func (l *link) begin(c Caller) int {
 	if c.Kind != Anonymous {
 		l.pass.release()
 	}
@@ -51,6 +52,7 @@ func (l *link) begin(c Caller) {
 	l.caller = c
 	l.active++
 	l.timer.Stop()
+	return l.active
 }
 
 func (l *link) end(idle time.Duration) {

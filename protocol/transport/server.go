@@ -222,7 +222,7 @@ func (s *Server) prepare() error {
 		ReadHeaderTimeout: s.limits.FirstRequest,
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    s.limits.HeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.limits.Streams, SendPingTimeout: quicIdle},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: max(s.limits.Streams, s.limits.PeerStreams), SendPingTimeout: quicIdle},
 		ErrorLog:          slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelDebug),
 		ConnContext:       s.linkTCP,
 	}
@@ -352,8 +352,15 @@ func (s *Server) handler(transport string) http.Handler {
 		defer s.recover(out, r)
 		caller := callerOf(r.TLS, s.config.Cluster, transport, remoteOf(r))
 		if l := linkOf(r.Context()); l != nil {
-			l.begin(caller)
+			active := l.begin(caller)
 			defer l.end(s.limits.Idle)
+			if caller.Kind != Coordinator && active > s.limits.Streams {
+				WriteError(out, r, &protocol.Error{
+					Code: protocol.CodeBusy, RetryAfter: 1,
+					Message: fmt.Sprintf("more than %d requests at once on one connection", s.limits.Streams),
+				})
+				return
+			}
 		}
 		if transport == "tcp" && s.altSvc != "" {
 			w.Header().Set("Alt-Svc", s.altSvc)

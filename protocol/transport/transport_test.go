@@ -747,3 +747,49 @@ func (s *syncBuffer) String() string {
 	defer s.mu.Unlock()
 	return s.b.String()
 }
+
+func TestOneConnectionMayNotHoldTheServerBusy(t *testing.T) {
+	ca := newCA(t)
+	finish := make(chan struct{})
+	parked := make(chan struct{}, 8)
+	s := startServer(t, ca, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		parked <- struct{}{}
+		<-finish
+		who(w, r)
+	}), func(c *ServerConfig) { c.DisableQUIC, c.Limits.Streams = true, 2 })
+	for _, test := range []struct {
+		name string
+		door Door
+		uri  string
+		want protocol.Code
+	}{
+		{"pilot", DoorPilot, pilotURI, protocol.CodeBusy},
+		{"peer", DoorPeer, "spiffe://test/coordinator/n2", protocol.CodeOK},
+	} {
+		cl := newTestClient(t, ca, s, as(test.door, ca.leaf(t, test.uri, time.Hour)))
+		ctx := withDeadline(t)
+		done := make(chan error, 3)
+		call := func() { done <- cl.CallCBOR(ctx, "GET", "/", nil, nil) }
+		go call()
+		<-parked
+		go call()
+		<-parked
+		go call()
+		if test.want == protocol.CodeBusy {
+			if err := <-done; protocol.CodeOf(err) != test.want {
+				t.Errorf("%s: the third request: %v, want busy", test.name, err)
+			}
+			finish <- struct{}{}
+		} else {
+			<-parked
+			finish <- struct{}{}
+			finish <- struct{}{}
+		}
+		finish <- struct{}{}
+		for range cap(done) - map[bool]int{true: 1}[test.want == protocol.CodeBusy] {
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+	}
+}
