@@ -44,10 +44,10 @@ type TokenRole uint8
 
 // The roles of tokens.
 const (
-	RoleUser        TokenRole = iota + 1 // a person's requests
-	RoleSite                             // one site's joining
-	RoleCoordinator                      // one coordinator's joining
-	RolePilot                            // a ticket: one pilot's enrolment
+	TokenUser        TokenRole = iota + 1 // a person's requests
+	TokenSite                             // one site's joining
+	TokenCoordinator                      // one coordinator's joining
+	TokenPilot                            // a ticket: one pilot's enrolment
 )
 
 var tokenRoles = [...]string{"", "user", "site", "coordinator", "pilot"}

@@ -14,9 +14,9 @@ import (
 func TestTokenTextIsReadBack(t *testing.T) {
 	pin := DigestOf([]byte("root"))
 	for _, addresses := range [][]string{nil, {"a.example.org:443"}, {"10.0.0.1:4433", "[2001:db8::1]:443"}} {
-		for role := RoleUser; role <= RolePilot; role++ {
+		for role := TokenUser; role <= TokenPilot; role++ {
 			want := NewToken(role, pin, "prod.example.org", addresses...)
-			if role == RoleSite {
+			if role == TokenSite {
 				want.ID = "desy.zeuthen-1"
 			}
 			got, err := ParseToken(" " + want.Text() + "\n")
@@ -32,7 +32,7 @@ func TestTokenTextIsReadBack(t *testing.T) {
 }
 
 func TestTokenErrorsHelpAndHideTheSecret(t *testing.T) {
-	good := NewToken(RoleSite, DigestOf([]byte("root")), "prod", "a:1")
+	good := NewToken(TokenSite, DigestOf([]byte("root")), "prod", "a:1")
 	text, secret := good.Text(), string(good.Secret)
 	tests := []struct{ text, want string }{
 		{"", "FLOE1"},
@@ -60,7 +60,7 @@ func TestTokenErrorsHelpAndHideTheSecret(t *testing.T) {
 }
 
 func TestSecretsAreHidden(t *testing.T) {
-	token := NewToken(RoleUser, Digest{1}, "prod")
+	token := NewToken(TokenUser, Digest{1}, "prod")
 	var shown bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&shown, verb+"\n", token.Secret)
@@ -80,7 +80,7 @@ func TestSecretsAreHidden(t *testing.T) {
 }
 
 func FuzzParseToken(f *testing.F) {
-	f.Add(NewToken(RolePilot, DigestOf(nil), "prod", "a:1", "[::1]:443").Text())
+	f.Add(NewToken(TokenPilot, DigestOf(nil), "prod", "a:1", "[::1]:443").Text())
 	f.Add("FLOE1.site.aaaa.b.c@prod")
 	f.Fuzz(func(t *testing.T, text string) {
 		token, err := ParseToken(text)
