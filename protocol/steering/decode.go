@@ -25,14 +25,11 @@ func (d decoder) document(root *node) *Document {
 func (d decoder) element(e *element, n *node, target reflect.Value) {
 	target.FieldByName("Position").Set(reflect.ValueOf(n.at))
 	defer d.track(n.at)()
-	if n.kind == KindNull {
-		return
-	}
 	if n.kind != KindMap {
 		d.errorf(n.at, "%s: want %s, not %s", d.noun(e), wantMap, describe(n))
 		return
 	}
-	seen := map[string]bool{}
+	seen, given := map[string]bool{}, map[string]bool{}
 	for _, m := range n.members {
 		f := e.field(m.key)
 		if f == nil {
@@ -45,12 +42,13 @@ func (d decoder) element(e *element, n *node, target reflect.Value) {
 		}
 		seen[f.key] = true
 		if m.value.kind != KindNull {
+			given[f.key] = true
 			d.field(f, m.key, m.value, target.FieldByName(f.goName))
 		}
 	}
 	for i := range e.fields {
 		f := &e.fields[i]
-		if f.required && !seen[f.key] || f.xmlRequired && !seen[f.key] && d.spelling == XML {
+		if !given[f.key] && (f.required || f.xmlRequired && d.spelling == XML) {
 			d.errorf(n.at, "%s lacks the required %s", d.noun(e), d.name(f, f.key))
 		}
 	}
