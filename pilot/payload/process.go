@@ -14,12 +14,12 @@ import (
 // process is one process as /proc/PID/stat shows it. A process is named by its
 // pid and its start time together: pids are reused.
 type process struct {
-	pid, parent int
+	pid, parent    int
 	group, session int
-	start                uint64 // ticks since boot
-	state                byte   // Z is a zombie
-	ticks                int64  // user and system time, with that of children waited for
-	rss                  protocol.ByteSize
+	start          uint64 // ticks since boot
+	state          byte   // Z is a zombie
+	ticks          int64  // user and system time, with that of children waited for
+	rss            protocol.ByteSize
 }
 
 var (

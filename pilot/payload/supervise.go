@@ -30,8 +30,7 @@ type ran struct {
 const (
 	firstLook     = 10 * time.Millisecond // short modules are seen at least once
 	endingLook    = 20 * time.Millisecond // while processes are being ended
-	leftoverGrace = 2 * time.Second       // for what a module leaves behind
-	diskLook      = 5 * time.Second
+	leftoverGrace = 2 * time.Second       // at most, for what a module leaves behind
 )
 
 // supervise starts argv in a session of its own and returns when all that came
@@ -57,7 +56,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	interval := firstLook
 	tick := time.NewTimer(interval)
 	defer tick.Stop()
-	nextDisk := began.Add(diskLook)
+	nextDisk := began
 	done := ctx.Done()
 	var root traffic
 	for {
@@ -82,11 +81,12 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 			if len(members) == 0 {
 				break
 			}
-			e.terminate(leftoverGrace) // unless it is being ended already
+			e.terminate(min(leftoverGrace, r.limits.Grace)) // unless it is being ended already
 		}
 		if e.why == stopNone && exited != nil {
 			if now.After(nextDisk) {
-				nextDisk = now.Add(max(diskLook, 20*r.disk.measure()))
+				// A walk of a large tree may take at most a twentieth of the time.
+				nextDisk = now.Add(max(4*r.options.Poll, 20*r.disk.measure()))
 			}
 			r.check(&e, memory)
 		}

@@ -1,0 +1,271 @@
+package payload
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"floe/protocol"
+)
+
+// interpreters are the Pythons to test with: those on PATH, and those that
+// FLOE_TEST_PYTHONS lists, separated by colons.
+func interpreters(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, name := range append([]string{"python3", "python2.7"}, strings.Split(os.Getenv("FLOE_TEST_PYTHONS"), ":")...) {
+		// The interpreter itself, not a wrapper that chooses one.
+		path, err := exec.Command(name, "-c", "import sys; print(sys.executable)").Output()
+		if err == nil {
+			out = append(out, strings.TrimSpace(string(path)))
+		}
+	}
+	if len(out) == 0 {
+		t.Skip("no Python on this machine")
+	}
+	return out
+}
+
+// runClass runs a class module under one interpreter.
+func runClass(t *testing.T, python, source string, m Module) (Outcome, *attempt) {
+	t.Helper()
+	m.Name = "step"
+	if source != "" {
+		m.Src = "mod.py"
+	}
+	a := newAttempt(t, m)
+	a.file("mod.py", source)
+	software := filepath.Join(t.TempDir(), "software")
+	if err := os.MkdirAll(filepath.Join(software, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// A wrapper, not a link: a relocated interpreter would not find its library.
+	wrapper := "#!/bin/sh\nexec " + python + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(software, "bin/python3"), []byte(wrapper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a.task.Trays[0].Software = []string{software}
+	a.task.Steering = map[string]string{"prefix": "run", "file": "$steering(prefix)-$args(procnum).out"}
+	return a.run(t.Context()), a
+}
+
+func named(pairs ...any) []Parameter {
+	var out []Parameter
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, Parameter{pairs[i].(string), raw(pairs[i+1])})
+	}
+	return out
+}
+
+// iceprod1 is written as IceProd 1's modules were, in the part of Python that 2
+// and 3 share.
+const iceprod1 = `
+import os
+from iceprod.modules import ipmodule
+from icecube.simprod.ipmodule import ParsingModule, FromOptionParser
+import iceprod.modules.ipmodule as same
+
+class Generate(ipmodule.IPBaseClass):
+    def __init__(self):
+        ipmodule.IPBaseClass.__init__(self)
+        self.AddParameter('nEvents', 'number of events', 1)
+        self.AddParameter('Spectrum', 'powers', [2.0])
+        self.AddParameter('outputfile', 'where to', '$steering(file)')
+        self.AddParameter('mctree', 'keep it', False)
+        self.logger.info('made')
+
+    def Execute(self, stats):
+        if not ipmodule.IPBaseClass.Execute(self, stats): return 0
+        assert self.GetParameter('NEVENTS') == 25 and type(self.GetParameter('nevents')) is int
+        assert self.GetParameter('spectrum') == [2.5, 3]
+        assert self.GetParameter('mctree') is True
+        assert self.nevents == 25
+        assert type(self.GetParameter('outputfile')) is str
+        assert self.parser.parse('$steering(prefix)/$args(dataset)') == 'run/12'
+        open(self.GetParameter('outputfile'), 'w').write('x')
+        assert same.IPBaseClass is ipmodule.IPBaseClass
+        stats['events'] = 25
+        stats['Mean Energy'] = 1.5
+        return 0
+
+    def Finish(self, stats={}):
+        stats['finished'] = True
+        return 0
+
+class Parsing(ParsingModule):
+    def __init__(self):
+        ParsingModule.__init__(self)
+        self.AddParameter('gcdfile', 'geometry', '')
+        self.AddParameter('seed', 'number', 0)
+        self.AddParameter('scale', 'factor', 1.0, explicit_type='float')
+        self.AddParameter('files', 'list', [])
+        self.AddParameter('on', 'flag', True)
+    def Execute(self, stats):
+        if not ParsingModule.Execute(self, stats): return 0
+        stats['seed'] = self.GetParameter('seed') * self.GetParameter('scale')
+
+def make_parser():
+    from optparse import OptionParser
+    parser = OptionParser()
+    parser.add_option('-n', '--num', type='int', default=7, dest='num')
+    parser.add_option('-o', '--OutFile', default='', dest='OutFile')
+    return parser
+
+def main(options, stats={}):
+    stats['num'] = options['num']
+    assert options['OutFile'] == 'o.i3', options
+
+Filter = FromOptionParser(make_parser(), main)
+
+def plain(a, b=1):
+    return {'sum': a + b}
+
+class Skipped(ipmodule.IPBaseClass):
+    def Execute(self, stats):
+        if not ipmodule.IPBaseClass.Execute(self, stats): return 0
+        raise Exception('not skipped')
+
+class Own:
+    """A class with a base of its own, as some carry along."""
+    def __init__(self): self.params = {'a': 1}
+    def SetParameter(self, p, v): self.params[p] = v
+    def Execute(self, stats): stats['a'] = self.params['a']
+`
+
+func TestClassesRunUnchanged(t *testing.T) {
+	for _, python := range interpreters(t) {
+		t.Run(python, func(t *testing.T) {
+			tests := []struct {
+				module Module
+				want   []protocol.Statistic
+			}{
+				{Module{Class: "Generate", Parameters: named("nevents", 25, "SPECTRUM", []any{2.5, 3}, "mctree", true)},
+					[]protocol.Statistic{{Name: "Mean_Energy", Value: 1.5}, {Name: "events", Value: 25}, {Name: "finished", Value: 1}}},
+				{Module{Class: "mod.Parsing", Args: raw(map[string]any{"seed": 4, "scale": 0.5}), Parameters: named("only_for_expressions", 1)},
+					[]protocol.Statistic{{Name: "seed", Value: 2}}},
+				{Module{Class: "Filter", Parameters: named("outfile", "o.i3")}, []protocol.Statistic{{Name: "num", Value: 7}}},
+				{Module{Class: "plain", Args: raw(map[string]any{"args": []int{3}, "kwargs": map[string]int{"b": 4}})}, []protocol.Statistic{{Name: "sum", Value: 7}}},
+				{Module{Class: "Skipped", Parameters: named("execute", "False")}, nil},
+				{Module{Class: "Own", Parameters: named("a", 5)}, []protocol.Statistic{{Name: "a", Value: 5}}},
+			}
+			for _, tt := range tests {
+				out, a := runClass(t, python, iceprod1, tt.module)
+				if out.Verdict != protocol.VerdictOK {
+					t.Errorf("%s = %v, %s\n%s", tt.module.Class, out.Verdict, out.Evidence, a.log())
+					continue
+				}
+				if diff := cmp.Diff(tt.want, out.Statistics); diff != "" {
+					t.Errorf("%s: statistics (-want +got):\n%s", tt.module.Class, diff)
+				}
+				if tt.module.Class != "Generate" {
+					continue
+				}
+				if _, err := os.Stat(filepath.Join(a.dir.Work(), "run-7.out")); err != nil {
+					t.Errorf("the default was not expanded: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestClassFailures(t *testing.T) {
+	const source = `
+from ipmodule import IPModule
+class A(IPModule):
+    def __init__(self):
+        IPModule.__init__(self)
+        self.AddParameter('Energy', 'in GeV', 1.0)
+        self.AddParameter('what', 'to do', '')
+    def Execute(self, stats):
+        what = self.GetParameter('what')
+        if what == 'raise': raise ValueError('energy of zero')
+        if what == 'one': return 1
+        if what == 'true': return True
+        if what == 'nan': stats['mean'] = float('nan')
+        if what == 'text': stats['foo'] = 'bar'
+        if what == 'exit': raise SystemExit(4)
+        if what == 'leave': raise SystemExit(0)
+        if what == 'segv':
+            import os, signal
+            os.kill(os.getpid(), signal.SIGSEGV)
+`
+	tests := []struct {
+		promise  string
+		module   Module
+		source   string
+		verdict  protocol.Verdict
+		evidence []string
+	}{
+		{"an unknown parameter lists the known ones and the nearest", Module{Class: "A", Parameters: named("energi", 2)}, source,
+			protocol.VerdictPayload, []string{"unknown parameter energi", "did you mean energy?", "what"}},
+		{"args must exist, too", Module{Class: "A", Args: raw(map[string]int{"nope": 2})}, source, protocol.VerdictPayload, []string{"unknown parameter nope"}},
+		{"an exception is the evidence", Module{Class: "A", Parameters: named("what", "raise")}, source, protocol.VerdictPayload, []string{"ValueError: energy of zero"}},
+		{"a result that is not zero is a failure", Module{Class: "A", Parameters: named("what", "one")}, source, protocol.VerdictPayload, []string{"Execute returned 1"}},
+		{"so is True, which is explained", Module{Class: "A", Parameters: named("what", "true")}, source, protocol.VerdictPayload, []string{"True", "return 0"}},
+		{"NaN names its key", Module{Class: "A", Parameters: named("what", "nan")}, source, protocol.VerdictPayload, []string{`"mean"`, "nan"}},
+		{"text names its key", Module{Class: "A", Parameters: named("what", "text")}, source, protocol.VerdictPayload, []string{`"foo"`, "bar"}},
+		{"leaving with a code is a failure", Module{Class: "A", Parameters: named("what", "exit")}, source, protocol.VerdictPayload, []string{"SystemExit: 4"}},
+		{"leaving without one is not", Module{Class: "A", Parameters: named("what", "leave")}, source, protocol.VerdictOK, nil},
+		{"a crash of the interpreter names its signal", Module{Class: "A", Parameters: named("what", "segv")}, source, protocol.VerdictPayload, []string{"SIGSEGV"}},
+		{"a class that is not there says what is", Module{Class: "a"}, source, protocol.VerdictPayload, []string{"no a in", "did you mean A?"}},
+		{"a package that is not there", Module{Class: "nowhere.Thing"}, "", protocol.VerdictPayload, []string{"nowhere"}},
+		{"a file that does not compile", Module{Class: "A"}, "class A(:\n", protocol.VerdictPayload, []string{"SyntaxError"}},
+	}
+	python := interpreters(t)[0]
+	for _, tt := range tests {
+		t.Run(tt.promise, func(t *testing.T) {
+			t.Parallel()
+			out, a := runClass(t, python, tt.source, tt.module)
+			if out.Verdict != tt.verdict {
+				t.Errorf("Run = %v, %s\n%s", out.Verdict, out.Evidence, a.log())
+			}
+			for _, part := range tt.evidence {
+				if !strings.Contains(out.Evidence, part) {
+					t.Errorf("evidence = %q, want %q in it", out.Evidence, part)
+				}
+			}
+		})
+	}
+}
+
+func TestShimIsPython2And3(t *testing.T) {
+	// Names of syntax that Python 2.7 has not; the interpreters under test have
+	// compiled the shim already, but 2.7 is rarely among them.
+	const check = `
+import ast, json, sys
+bad = []
+for path in sys.argv[1:]:
+    for node in ast.walk(ast.parse(open(path).read(), path)):
+        kind = type(node).__name__
+        if kind in ('AsyncFunctionDef', 'Await', 'AnnAssign', 'JoinedStr', 'NamedExpr', 'Nonlocal', 'YieldFrom', 'Match', 'MatMult'):
+            bad.append('%s:%d: %s' % (path, node.lineno, kind))
+        if kind == 'FunctionDef' and (node.args.kwonlyargs or node.returns):
+            bad.append('%s:%d: keyword-only arguments or annotations' % (path, node.lineno))
+        if kind == 'Raise' and node.cause:
+            bad.append('%s:%d: raise from' % (path, node.lineno))
+        if kind == 'ClassDef' and node.keywords:
+            bad.append('%s:%d: class keywords' % (path, node.lineno))
+print(json.dumps(bad))
+`
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 on this machine")
+	}
+	files, err := filepath.Glob("shim/*.py")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no shim: %v", err)
+	}
+	out, err := exec.Command(python, append([]string{"-W", "error", "-c", check}, files...)...).Output()
+	if err != nil {
+		t.Fatalf("check of the shim: %v", err)
+	}
+	var bad []string
+	if err := json.Unmarshal(out, &bad); err != nil || len(bad) > 0 {
+		t.Errorf("not valid in Python 2.7: %q %v", bad, err)
+	}
+}
