@@ -101,3 +101,24 @@ func TestGoodFiles(t *testing.T) {
 		})
 	}
 }
+
+// The reference in the manual is the schema table.
+func TestReferenceIsCurrent(t *testing.T) {
+	const begin, end = "<!-- reference: made by go generate in protocol/steering -->\n", "<!-- end of reference -->"
+	name := filepath.FromSlash("../../docs/steering.md")
+	head, rest, ok := strings.Cut(string(read(t, name)), begin)
+	_, tail, found := strings.Cut(rest, end)
+	if !ok || !found {
+		t.Fatalf("%s has lost the marks around the reference", name)
+	}
+	golden(t, name, head+begin+"\n"+Reference()+end+tail)
+}
+
+// The manual's first file is one.
+func TestManualExample(t *testing.T) {
+	_, rest, _ := strings.Cut(string(read(t, filepath.FromSlash("../../docs/steering.md"))), "```xml\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if _, problems := Parse("steering.md", []byte(example)); !ok || len(problems) > 0 {
+		t.Errorf("the example has problems:\n%s", problems.Format())
+	}
+}

@@ -1,6 +1,6 @@
 package steering
 
-//go:generate go test -run TestXSDIsCurrent -update .
+//go:generate go test -run IsCurrent -update .
 
 // form is how a field of the model is written.
 type form uint8
