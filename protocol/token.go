@@ -15,8 +15,8 @@ type Secret string
 
 const hiddenSecret = "[secret]"
 
-// Equal compares in constant time; two empty secrets are not equal.
-func (s Secret) Equal(t Secret) bool {
+// Matches compares in constant time; an empty secret matches nothing.
+func (s Secret) Matches(t Secret) bool {
 	return s != "" && subtle.ConstantTimeCompare([]byte(s), []byte(t)) == 1
 }
 

@@ -24,7 +24,7 @@ func TestTokenTextIsReadBack(t *testing.T) {
 				t.Errorf("%v: %v, -want +got:\n%s", want, err, d)
 			}
 			id, secret, err := ParseCredential(want.Credential())
-			if err != nil || id != want.ID || !secret.Equal(want.Secret) {
+			if err != nil || id != want.ID || !secret.Matches(want.Secret) {
 				t.Errorf("ParseCredential = %s, %v", id, err)
 			}
 		}
