@@ -1,0 +1,43 @@
+package auth
+
+// Table is who may use which verb. What is not listed is refused to all.
+var Table = []Rule{
+	// Machines. Enrolling and joining are open to anonymous callers: the ticket or
+	// token in the body decides.
+	{Pattern: "POST /v1/pilots", Any: Anonymous},
+	{Pattern: "POST /v1/pilots/renew", Any: Pilot},
+	{Pattern: "POST /v1/pilots/exchange", Any: Pilot},
+	{Pattern: "POST /v1/sites", Any: Anonymous},
+	{Pattern: "POST /v1/sites/renew", Any: Site},
+	{Pattern: "POST /v1/sites/launch", Any: Site},
+	{Pattern: "POST /v1/coordinators", Any: Anonymous},
+	{Pattern: "POST /v1/coordinators/admit", Any: Coordinator},
+
+	// Files. What a pilot may store is bounded by the verb to its own attempts.
+	{Pattern: "GET /v1/blobs/{digest}", Any: People | Machines},
+	{Pattern: "HEAD /v1/blobs/{digest}", Any: People | Machines},
+	{Pattern: "PUT /v1/blobs/{digest}", Any: Producer | Operators | Pilot | Site | Coordinator},
+
+	// People. Everybody who may look may look at everything: a federation shares
+	// one queue, and explaining it needs the whole.
+	{Pattern: "POST /v1/datasets", Any: Producer | Operators},
+	{Pattern: "GET /v1/datasets", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/steering", Any: People},
+	{Pattern: "POST /v1/datasets/{dataset}/actions", Any: Operators, Own: Producer},
+	{Pattern: "GET /v1/datasets/{dataset}/jobs", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/jobs/{job}", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/tasks", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/jobs/{job}/tasks/{task}", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/jobs/{job}/tasks/{task}/explain", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/jobs/{job}/tasks/{task}/log", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/statistics", Any: People},
+	{Pattern: "GET /v1/datasets/{dataset}/outputs", Any: People},
+	{Pattern: "GET /v1/pilots", Any: People},
+	{Pattern: "GET /v1/sites", Any: People},
+	{Pattern: "GET /v1/cluster", Any: People | Machines},
+	{Pattern: "GET /v1/events", Any: People},
+	{Pattern: "POST /v1/tokens", Any: Admin},
+	{Pattern: "GET /v1/openapi.json", Any: Everybody},
+	{Pattern: "GET /metrics", Any: People},
+}
