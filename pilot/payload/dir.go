@@ -10,8 +10,9 @@ import (
 //
 //	work/   where modules run and stage puts and takes files
 //	tmp/    TMPDIR
-//	shim/   what runs Python classes, and the modules' statistics
 //	log     everything the payload prints
+//	shim/   what runs Python classes, where there are any
+//	module-N.*  what a module is told and what it returns
 type Dir string
 
 // MakeDir creates an attempt's directory; it must not exist, so that no
@@ -25,7 +26,7 @@ func MakeDir(path string) (Dir, error) {
 		return "", fmt.Errorf("attempt directory: %w", err)
 	}
 	d := Dir(abs)
-	for _, sub := range []string{d.Work(), d.Temp(), d.shim()} {
+	for _, sub := range []string{d.Work(), d.Temp()} {
 		if err := os.Mkdir(sub, 0o700); err != nil {
 			return "", fmt.Errorf("attempt directory: %w", err)
 		}

@@ -20,6 +20,11 @@ var withheld = []string{
 	"PWD", "OLDPWD", "TMPDIR", "TMP", "TEMP", "CUDA_VISIBLE_DEVICES",
 }
 
+// Withheld tells whether a variable of the pilot's is kept from payloads.
+func Withheld(name string) bool {
+	return strings.HasPrefix(name, "FLOE_") || slices.Contains(withheld, name)
+}
+
 // passed are the variables that a cleared environment keeps: who and where we
 // are, how to reach the outside, where OpenCL finds its drivers.
 var passed = []string{
@@ -71,7 +76,7 @@ func (r *runner) environment(e Environment, step *step) environ {
 	for _, variable := range base {
 		name, value, ok := strings.Cut(variable, "=")
 		switch {
-		case !ok, name == "", strings.HasPrefix(name, "FLOE_"), slices.Contains(withheld, name):
+		case !ok, name == "", Withheld(name):
 		case e.Clear && !slices.Contains(passed, name):
 		default:
 			env[name] = value
@@ -90,8 +95,13 @@ func (r *runner) environment(e Environment, step *step) environ {
 		return dirs
 	}
 	env.prepend("PATH", under("bin"))
-	env.prepend("PYTHONPATH", under("lib/python"))
-	env.prepend("LD_LIBRARY_PATH", under("lib"))
+	env.prepend("PYTHONPATH", append(slices.Clone(e.Python), under("lib/python")...))
+	env.prepend("LD_LIBRARY_PATH", append(slices.Clone(e.Libraries), under("lib")...))
+	for _, variable := range e.Variables {
+		if name, value, ok := strings.Cut(variable, "="); ok && !Withheld(name) {
+			env[name] = value
+		}
+	}
 
 	env["TMPDIR"] = r.dir.Temp()
 	env["FLOE_SCRATCH"] = r.dir.Work()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -252,7 +253,7 @@ func (r *runner) stopReason(ctx context.Context) (reason, string) {
 // module runs one module and returns the facts if it failed.
 func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string) *facts {
 	r.counter++
-	base := filepath.Join(r.dir.shim(), fmt.Sprintf("module-%d", r.counter))
+	base := filepath.Join(string(r.dir), fmt.Sprintf("module-%d", r.counter))
 	s := &step{tray: tray, label: label, spec: base + ".json", result: base + ".result", statistics: base + ".statistics"}
 	e := tray.Environment.within(m.Environment)
 	env := r.environment(e, s)
@@ -265,7 +266,7 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		r.log.Printf("%v", err)
 		return f
 	}
-	f.fromBuilt = inside(argv[0], e.Software) || e.Shell != ""
+	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
 	nodeKills := oomKills()
 	run := r.supervise(ctx, argv, env.list(), s)
 	r.account(tray, label, run)

@@ -3,7 +3,9 @@ package payload
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -16,8 +18,10 @@ var shimFiles embed.FS
 
 // writeRunner puts the shim where the payload's interpreter finds it, once.
 func writeRunner(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "floe_module.py")); err == nil {
+	if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
 		return nil
+	} else if err != nil {
+		return fmt.Errorf("shim: %w", err)
 	}
 	entries, err := shimFiles.ReadDir("shim")
 	if err != nil {

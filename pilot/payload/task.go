@@ -3,6 +3,7 @@ package payload
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"floe/protocol"
@@ -35,6 +36,9 @@ type Tray struct {
 type Environment struct {
 	// Software are the roots of unpacked metaprojects, first one first on every path.
 	Software []string
+	// Python and Libraries are directories of single classes, put before the
+	// metaprojects' on PYTHONPATH and LD_LIBRARY_PATH; Variables are NAME=value.
+	Python, Libraries, Variables []string
 	// Shell is a command prefix that sets up an environment and runs the rest of
 	// its arguments in it, such as /cvmfs/x/env-shell.sh. A module's replaces its tray's.
 	Shell string
@@ -45,9 +49,12 @@ type Environment struct {
 // within is the environment of a module whose tray has environment e.
 func (e Environment) within(m Environment) Environment {
 	out := Environment{
-		Software: append(append([]string(nil), m.Software...), e.Software...),
-		Shell:    m.Shell,
-		Clear:    e.Clear || m.Clear,
+		Software:  slices.Concat(m.Software, e.Software),
+		Python:    slices.Concat(m.Python, e.Python),
+		Libraries: slices.Concat(m.Libraries, e.Libraries),
+		Variables: slices.Concat(e.Variables, m.Variables), // the last one counts
+		Shell:     m.Shell,
+		Clear:     e.Clear || m.Clear,
 	}
 	if out.Shell == "" {
 		out.Shell = e.Shell

@@ -1,0 +1,57 @@
+package payload
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// BenchmarkTrue is what one /bin/true costs: as a task, and as a bare spawn with
+// the same session and directory.
+func BenchmarkTrue(b *testing.B) {
+	b.Run("task", func(b *testing.B) {
+		root := b.TempDir()
+		for i := 0; b.Loop(); i++ {
+			dir, err := MakeDir(filepath.Join(root, strconv.Itoa(i)))
+			if err != nil {
+				b.Fatal(err)
+			}
+			task := Task{Trays: []Tray{{Modules: []Module{{Src: "/bin/true"}}}}}
+			if out := Run(context.Background(), task, Limits{}, dir, Options{}); out.Evidence != "" {
+				b.Fatal(out.Evidence)
+			}
+			if err := dir.Remove(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("spawn", func(b *testing.B) {
+		root := b.TempDir()
+		for i := 0; b.Loop(); i++ {
+			dir := filepath.Join(root, strconv.Itoa(i))
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				b.Fatal(err)
+			}
+			log, err := os.Create(filepath.Join(dir, "log"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{
+				Dir: dir, Files: []*os.File{nil, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
+			})
+			if err == nil {
+				_, err = p.Wait()
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			log.Close()
+			if err := os.RemoveAll(dir); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
