@@ -23,11 +23,8 @@ func (a *Acquire) apply(m *Machine) Answer {
 		}
 	}
 	s := m.site(p.Site)
-	switch {
-	case s.Suspended || s.Revoked:
-		return Answer{Reason: fmt.Sprintf("site %s is suspended", s.ID)}
-	case p.Draining:
-		return Answer{Reason: "the pilot drains"}
+	if reason := unserved(p, s); reason != "" {
+		return Answer{Reason: reason}
 	}
 
 	free := bound(&a.Free, &p.Resources)
@@ -50,6 +47,33 @@ func (a *Acquire) apply(m *Machine) Answer {
 		p.Sequence = a.Sequence
 	}
 	return Answer{Grants: grants}
+}
+
+// unserved says why a pilot is given nothing, whatever it has free; empty where it
+// is served.
+func unserved(p *Pilot, s *Site) string {
+	switch {
+	case s.Suspended || s.Revoked:
+		return fmt.Sprintf("site %s is suspended", s.ID)
+	case p.Draining:
+		return "the pilot drains"
+	}
+	return ""
+}
+
+// AnyFits tells whether an Acquire of a pilot with these free resources would be
+// granted something now. Its time is proportional to the number of requirement classes.
+func (m *Machine) AnyFits(id protocol.PilotID, free *protocol.Resources) bool {
+	p, known := m.pilots.Get(id)
+	if !known || p.Left > 0 || p.Revoked || len(p.Leases) >= protocol.MaxHeld {
+		return false
+	}
+	if s, _ := m.sites.Get(p.Site); unserved(p, s) != "" {
+		return false
+	}
+	f := bound(free, &p.Resources)
+	_, _, found := m.best(p.Site, &f)
+	return found && f.Cores > 0
 }
 
 // maxPassedOver is how many jobs a pull looks past for one that has not failed on

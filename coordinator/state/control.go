@@ -136,15 +136,6 @@ func (p *resetPlan) count(d *dataset) Moved {
 	return c
 }
 
-// PreviewReset says what a ResetTasks would move, and changes nothing.
-func (r *Record) PreviewReset(s *Selection) (Moved, error) {
-	d, refused := r.find(s)
-	if d == nil {
-		return Moved{}, refused.Err()
-	}
-	return d.planReset(s).count(d), nil
-}
-
 func (r *ResetTasks) apply(m *Machine) Answer {
 	d, refused := m.find(&r.Select)
 	if d == nil {
@@ -263,15 +254,14 @@ func (s *SuspendTasks) apply(m *Machine) Answer {
 }
 
 func (m *Machine) suspendTasks(d *dataset, s *Selection) Moved {
-	var moved Moved
-	for t, jobs := range d.selected(s, suspendable, suspendable) {
+	chosen := d.selected(s, suspendable, suspendable)
+	moved := d.count(chosen)
+	for t, jobs := range chosen {
 		if jobs.IsEmpty() {
 			continue
 		}
 		index := protocol.TaskIndex(t)
 		v := &d.tasks[t]
-		moved.Tasks += jobs.GetCardinality()
-		moved.Leases += jobs.AndCardinality(v.in[protocol.TaskProcessing].view())
 		m.endAll(d, index, jobs, "suspended", protocol.TaskSuspended)
 		for _, st := range suspendable {
 			m.moveMany(d, index, roaring.And(jobs, v.set(st, d.jobs)), st, protocol.TaskSuspended, BySuspend)
@@ -293,13 +283,13 @@ func (r *ResumeTasks) apply(m *Machine) Answer {
 		return refuse(protocol.CodeConflict, datasetObject(d.id)+" is retired")
 	}
 	d = m.dataset(d.id)
-	var moved Moved
-	for t, jobs := range d.selected(&r.Select, resumable, resumable) {
+	chosen := d.selected(&r.Select, resumable, resumable)
+	moved := d.count(chosen)
+	for t, jobs := range chosen {
 		if jobs.IsEmpty() {
 			continue
 		}
 		index := protocol.TaskIndex(t)
-		moved.Tasks += jobs.GetCardinality()
 		ready := d.readyJobs(index)
 		m.moveMany(d, index, roaring.And(jobs, ready), protocol.TaskSuspended, protocol.TaskQueued, ByResume)
 		m.moveMany(d, index, roaring.AndNot(jobs, ready), protocol.TaskSuspended, protocol.TaskWaiting, ByResume)
