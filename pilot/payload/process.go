@@ -3,7 +3,6 @@ package payload
 import (
 	"bytes"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -75,23 +74,26 @@ func parseStat(b []byte) (process, bool) {
 // children lists the pids whose parent is pid, and whether the kernel has such
 // lists. They may miss one while others exit; callers ask again.
 func children(pid int) ([]int, bool) {
-	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
-	if err != nil || len(files) == 0 {
+	tasks := "/proc/" + strconv.Itoa(pid) + "/task"
+	threads, err := os.ReadDir(tasks)
+	if err != nil {
 		return nil, false
 	}
 	var out []int
-	for _, name := range files {
-		b, err := os.ReadFile(name)
+	listed := false
+	for _, thread := range threads {
+		b, err := os.ReadFile(tasks + "/" + thread.Name() + "/children")
 		if err != nil {
 			continue
 		}
+		listed = true
 		for _, field := range strings.Fields(string(b)) {
 			if n, err := strconv.Atoi(field); err == nil {
 				out = append(out, n)
 			}
 		}
 	}
-	return out, true
+	return out, listed
 }
 
 // everyProcess reads the whole process table: parent to children.

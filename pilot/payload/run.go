@@ -110,6 +110,8 @@ type runner struct {
 	exit    int
 	signal  syscall.Signal
 	counter int // modules started, to name their files
+	// oomKills is the node's count when the task began.
+	oomKills int64
 }
 
 // step is one module execution.
@@ -140,6 +142,7 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 	if r.options.Poll == 0 {
 		r.options.Poll = DefaultPoll
 	}
+	r.oomKills = oomKills()
 	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp()}}
 	if r.log == nil {
 		log, err := OpenLog(dir.LogPath(), limits.LogKeep)
@@ -267,12 +270,11 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		return f
 	}
 	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
-	nodeKills := oomKills()
 	run := r.supervise(ctx, argv, env.list(), s)
 	r.account(tray, label, run)
 	f.stopped, f.detail, f.start, f.killedByGroup = run.stopped, run.detail, run.start, run.groupKills
 	f.exit, f.signal = run.exit, run.signal
-	f.killedByNode = oomKills() > nodeKills
+	f.killedByNode = f.killed() && oomKills() > r.oomKills
 	if f.start != nil {
 		r.log.Printf("cannot start: %v", f.start)
 		return f
