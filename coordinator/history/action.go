@@ -115,9 +115,6 @@ func (r *reading) newestFirst(t table, before position, do func(row) (bool, erro
 	return nil
 }
 
-// String writes a position as index-ordinal in decimal, as cursors hold it.
-func (p position) String() string { return fmt.Sprintf("%d-%d", p.index, p.ordinal) }
-
 // parsePlace reads a position; an empty text is the end of all.
 func parsePlace(s string) (p position, err error) {
 	if s == "" {

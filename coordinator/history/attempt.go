@@ -28,6 +28,18 @@ type Attempt struct {
 // Counts reports whether the attempt is the one of its task that counts.
 func (a *Attempt) Counts() bool { return a.Accepted && !a.Withdrawn }
 
+// Public returns the attempt as people's verbs answer it.
+func (a *Attempt) Public() protocol.Attempt {
+	return protocol.Attempt{
+		Lease: a.Lease.String(), Number: a.AttemptEnded.Attempt, Task: a.Task,
+		Verdict: a.Verdict, Accepted: a.Accepted, Withdrawn: a.Withdrawn,
+		Evidence: a.Evidence, ExitCode: a.ExitCode, Signal: a.Signal,
+		Site: a.Site, Pilot: a.Pilot, Host: a.Host,
+		Granted: int64(a.GrantedWall), Ended: int64(a.EndedWall),
+		Usage: a.Usage, Statistics: a.Statistics, Outputs: a.Outputs, Modules: a.Modules, Log: a.Log,
+	}
+}
+
 // attempts folds the rows of a span into attempts, in order of their keys.
 func (r *reading) attempts(s span, skip func(*pageInfo) bool) iter.Seq2[Attempt, error] {
 	return func(yield func(Attempt, error) bool) {

@@ -84,18 +84,14 @@ func (t *transaction) withdraw(b *state.AttemptsWithdrawn, at position) error {
 			if err != nil {
 				return err
 			}
-			body, err := row.event()
-			if err != nil {
+			if a, err := counted(row, before); err != nil {
 				return err
+			} else if a != nil {
+				if err := t.unfold(a); err != nil {
+					return err
+				}
+				found++
 			}
-			a, ok := body.(*state.AttemptEnded)
-			if !ok || !a.Accepted || before.cover(a.Task.Job, row.key().place()) {
-				continue
-			}
-			if err := t.unfold(a); err != nil {
-				return err
-			}
-			found++
 		}
 	}
 	if found != named {
@@ -104,6 +100,24 @@ func (t *transaction) withdraw(b *state.AttemptsWithdrawn, at position) error {
 	}
 	before.add(b.Jobs, at)
 	return nil
+}
+
+// counted returns the attempt of a row if it was accepted and is not withdrawn, else
+// nil.
+func counted(r row, w *withdrawals) (*state.AttemptEnded, error) {
+	k := r.key()
+	if r.mark()&markAccepted == 0 || w.cover(k.task().Job, k.place()) {
+		return nil, nil
+	}
+	body, err := r.event()
+	if err != nil {
+		return nil, err
+	}
+	a, ok := body.(*state.AttemptEnded)
+	if !ok {
+		return nil, fmt.Errorf("%w: at %v: it is marked as an accepted attempt", errRow, k.place())
+	}
+	return a, nil
 }
 
 func (t *transaction) unfold(a *state.AttemptEnded) error {
@@ -147,12 +161,11 @@ func (t *transaction) rescan() error {
 			if err != nil {
 				return err
 			}
-			body, err := row.event()
+			a, err := counted(row, withdrawn)
 			if err != nil {
 				return err
 			}
-			a, ok := body.(*state.AttemptEnded)
-			if !ok || !a.Accepted || withdrawn.cover(a.Task.Job, row.key().place()) {
+			if a == nil {
 				continue
 			}
 			err = t.eachStatistic(a, func(acc *accumulator, s protocol.Statistic) error {

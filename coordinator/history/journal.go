@@ -49,7 +49,10 @@ type standing struct {
 }
 
 func openJournal(path string) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType,
+		InitialMmapSize: 1 << 30, // address space only: growing would wait for readers
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", path, err)
 	}

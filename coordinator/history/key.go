@@ -3,6 +3,7 @@ package history
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 
 	"floe/coordinator/state"
 	"floe/protocol"
@@ -45,6 +46,9 @@ type position struct {
 func (p position) before(q position) bool {
 	return p.index < q.index || p.index == q.index && p.ordinal < q.ordinal
 }
+
+// String writes a position as index-ordinal in decimal, as cursors hold it.
+func (p position) String() string { return fmt.Sprintf("%d-%d", p.index, p.ordinal) }
 
 // bytes are the key of the journal.
 func (p position) bytes() []byte {

@@ -64,7 +64,7 @@ func (p *page) fits(k key, length int) bool {
 		p.info.Rows < pageRows && len(p.raw)+length <= pageBytes && string(p.info.First[:keyTask+4]) == string(k[:keyTask+4])
 }
 
-func (p *page) add(r row) error {
+func (p *page) add(r row) {
 	k := r.key()
 	if p.info.Rows == 0 {
 		p.info.First = append([]byte(nil), k[:]...)
@@ -78,21 +78,12 @@ func (p *page) add(r row) error {
 	if l := k.lease(); l.Compare(p.info.Newest) > 0 {
 		p.info.Newest = l
 	}
-	if k.table() == tableAttempts {
-		e, err := r.event()
-		if err != nil {
-			return err
-		}
-		if a, ok := e.(*state.AttemptEnded); ok {
-			p.info.Verdicts |= 1 << a.Verdict
-			for i := range a.Outputs {
-				p.info.Permanent = p.info.Permanent || a.Outputs[i].Type == protocol.FilePermanent
-			}
-		}
+	if v := r.mark().verdict(); v != 0 {
+		p.info.Verdicts |= 1 << v
 	}
+	p.info.Permanent = p.info.Permanent || r.mark()&markPermanent != 0
 	p.raw = binary.AppendUvarint(p.raw, uint64(len(r)))
 	p.raw = append(p.raw, r...)
-	return nil
 }
 
 // codec compresses pages. It may be used concurrently.

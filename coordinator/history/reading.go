@@ -149,7 +149,7 @@ func (g *generation) scan(tx *bbolt.Tx, s span) (next func() (row, error), stop 
 		}
 		r := row(rows.Get(k.place().bytes()))
 		if r == nil {
-			return nil, fmt.Errorf("%w: no row at %d-%d", errRow, k.place().index, k.place().ordinal)
+			return nil, fmt.Errorf("%w: no row at %v", errRow, k.place())
 		}
 		return r, nil
 	}, stop

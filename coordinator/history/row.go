@@ -14,14 +14,45 @@ import (
 //	0..34   key
 //	35..42  record time, nanoseconds, big-endian
 //	43..50  wall clock, Unix milliseconds, big-endian
-//	51..    kind and CBOR of the event, as state.EncodeEvent writes them
+//	51      mark: what an ended attempt is sought by, else 0
+//	52..    kind and CBOR of the event, as state.EncodeEvent writes them
 type row []byte
 
 const (
 	rowTime   = len(key{})
 	rowWall   = rowTime + 8
-	rowHeader = rowWall + 8
+	rowMark   = rowWall + 8
+	rowHeader = rowMark + 1
 )
+
+// mark tells what a row is worth without decoding its event: the verdict of an
+// ended attempt in the lower five bits, and two flags.
+type mark byte
+
+const (
+	markVerdict   mark = 1<<5 - 1
+	markAccepted  mark = 1 << 5
+	markPermanent mark = 1 << 6 // it has a permanent output
+)
+
+func markOf(e *state.Event) mark {
+	a, ok := e.Body.(*state.AttemptEnded)
+	if !ok {
+		return 0
+	}
+	m := mark(a.Verdict) & markVerdict
+	if a.Accepted {
+		m |= markAccepted
+	}
+	for i := range a.Outputs {
+		if a.Outputs[i].Type == protocol.FilePermanent {
+			m |= markPermanent
+		}
+	}
+	return m
+}
+
+func (m mark) verdict() protocol.Verdict { return protocol.Verdict(m & markVerdict) }
 
 var errRow = errors.New("history row cannot be read")
 
@@ -34,6 +65,7 @@ func makeRow(k key, e *state.Event) (row, error) {
 	r = append(r, k[:]...)
 	r = binary.BigEndian.AppendUint64(r, uint64(e.Time))
 	r = binary.BigEndian.AppendUint64(r, uint64(e.Wall))
+	r = append(r, byte(markOf(e)))
 	return append(r, body...), nil
 }
 
@@ -48,11 +80,13 @@ func (r row) wall() state.UnixMillis {
 	return state.UnixMillis(binary.BigEndian.Uint64(r[rowWall:]))
 }
 
+func (r row) mark() mark { return mark(r[rowMark]) }
+
 func (r row) event() (state.EventBody, error) {
 	e, err := state.DecodeEvent(r[rowHeader:])
 	if err != nil {
 		k := r.key()
-		return nil, fmt.Errorf("%w: at %d-%d: %w", errRow, k.place().index, k.place().ordinal, err)
+		return nil, fmt.Errorf("%w: at %v: %w", errRow, k.place(), err)
 	}
 	return e, nil
 }

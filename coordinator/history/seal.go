@@ -86,7 +86,8 @@ func writeSeal(ctx context.Context, dir string, c *codec, first, last uint64, ro
 			}
 		}
 		s.index.Rows++
-		return s.page.add(r)
+		s.page.add(r)
+		return nil
 	})
 	if err != nil {
 		return Seal{}, err

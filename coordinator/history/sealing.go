@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/tidwall/btree"
 	"go.etcd.io/bbolt"
 )
 
@@ -37,16 +36,8 @@ func (l *Ledger) sealGenerations(ctx context.Context) error {
 // crash in between leaves a file that nothing names, and the rows.
 func (l *Ledger) sealGeneration(ctx context.Context, g *generation, last uint64) error {
 	dir := sealedDir(l.config.Dir)
-	var seal Seal
-	err := l.db.View(func(tx *bbolt.Tx) (err error) {
-		rows := generationRows(tx, g.number)
-		if rows == nil {
-			return fmt.Errorf("%w: the journal lacks the generation", errRow)
-		}
-		seal, err = writeSeal(ctx, dir, l.codec, g.number, last, func(yield func(row) error) error {
-			return eachRow(rows, g.keys, yield)
-		})
-		return err
+	seal, err := writeSeal(ctx, dir, l.codec, g.number, last, func(yield func(row) error) error {
+		return l.eachRow(g, yield)
 	})
 	if err != nil {
 		return err
@@ -74,17 +65,40 @@ func (l *Ledger) sealGeneration(ctx context.Context, g *generation, last uint64)
 	return err
 }
 
-func eachRow(rows *bbolt.Bucket, keys *btree.BTreeG[key], yield func(row) error) (err error) {
-	keys.Scan(func(k key) bool {
-		r := row(rows.Get(k.place().bytes()))
-		if r == nil {
-			err = fmt.Errorf("%w: no row at %d-%d", errRow, k.place().index, k.place().ordinal)
-			return false
+// eachRow gives yield the rows of a closed generation, in order. It reads them a
+// page at a time: a long transaction would keep the writer from growing the file.
+func (l *Ledger) eachRow(g *generation, yield func(row) error) error {
+	keys := make([]key, 0, pageRows)
+	some := func() error {
+		return l.db.View(func(tx *bbolt.Tx) error {
+			rows := generationRows(tx, g.number)
+			if rows == nil {
+				return fmt.Errorf("%w: the journal lacks generation %d", errRow, g.number)
+			}
+			for _, k := range keys {
+				r := row(rows.Get(k.place().bytes()))
+				if r == nil {
+					return fmt.Errorf("%w: no row at %v", errRow, k.place())
+				}
+				if err := yield(r); err != nil {
+					return err
+				}
+			}
+			keys = keys[:0]
+			return nil
+		})
+	}
+	var err error
+	g.keys.Scan(func(k key) bool {
+		if keys = append(keys, k); len(keys) == cap(keys) {
+			err = some()
 		}
-		err = yield(r)
 		return err == nil
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return some()
 }
 
 // DamageError says which sealed files are lost or damaged. Fetch each from a peer
