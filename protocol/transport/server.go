@@ -123,6 +123,7 @@ func (s *Server) listen() error {
 			return err
 		}
 		s.closeSockets()
+		s.tcp, s.udp = nil, nil
 	}
 }
 
@@ -164,15 +165,13 @@ func (s *Server) listenOnce() error {
 func (s *Server) closeSockets() {
 	if s.tcp != nil {
 		_ = s.tcp.Close()
-		s.tcp = nil
 	}
 	if s.udp != nil {
 		_ = s.udp.Close()
-		s.udp = nil
 	}
 }
 
-// Addr is the address in use.
+// Addr is the address in use, or that was in use when Run had ended.
 func (s *Server) Addr() net.Addr {
 	if s.tcp != nil {
 		return s.tcp.Addr()
@@ -211,6 +210,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.drain()
 	serving.Wait()
+	s.closeSockets()
 	return err
 }
 
@@ -274,7 +274,6 @@ func (s *Server) drain() {
 		})
 	}
 	draining.Wait()
-	s.closeSockets()
 }
 
 // Disconnect closes the connections whose caller satisfies match, with the
