@@ -1,6 +1,7 @@
 package steering
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -182,10 +183,12 @@ type expansion struct {
 	problems Problems
 	silent   bool
 	sources  expr.Sources // of everything since it was last cleared
+	// divisions are the $eval phrases that divided integers with "/".
+	divisions map[expr.At]bool
 }
 
 func newExpansion(doc *Document, in ExpandInput) *expansion {
-	return &expansion{doc: doc, in: in, scope: newScope(doc, in)}
+	return &expansion{doc: doc, in: in, scope: newScope(doc, in), divisions: map[expr.At]bool{}}
 }
 
 func (e *expansion) errorf(at Position, format string, args ...any) {
@@ -213,11 +216,29 @@ func (e *expansion) expand(v expr.Value, place expr.Place, at Position) expr.Val
 	r := expr.Expand(v, place, e.scope, e.options())
 	e.sources |= r.Sources
 	for _, u := range r.Unresolved {
-		if !e.awaitsNode(u) {
-			e.add(SeverityWarning, e.scope.position(u.Place), fmt.Sprintf("%s stays as it stands: %s", u.Text, u.Reason))
+		if e.silent || e.awaitsNode(u) {
+			continue
 		}
+		at := e.scope.position(u.Place)
+		e.problems = append(e.problems, Problem{
+			Line: at.Line, Column: at.Column, Severity: SeverityWarning,
+			Message: fmt.Sprintf("%s stays as it stands: %s", u.Text, u.Reason), Suggestion: e.suggestion(u),
+		})
+	}
+	for _, at := range r.IntDivisions {
+		e.divisions[at] = true
 	}
 	return r.Value
+}
+
+// suggestion is the nearest name to one that is not there.
+func (e *expansion) suggestion(u expr.Unresolved) string {
+	if !errors.Is(u.Err, expr.ErrUnknown) {
+		return ""
+	}
+	_, name, _ := strings.Cut(u.Text, "(")
+	name, _, _ = strings.Cut(name, ")")
+	return quoteWord(nearest(name, e.scope.names()))
 }
 
 // awaitsNode reports whether a phrase can only be resolved on the node, and

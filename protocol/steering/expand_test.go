@@ -189,7 +189,7 @@ tasks:
 	}
 	text := strings.Join(got, "\n")
 	for _, part := range []string{
-		`warning: $(gone) stays as it stands: unknown name: there is no parameter or option "gone"`,
+		`warning: $(gone) stays as it stands: there is no parameter or option "gone"`,
 		`error: memory "$(much)": want a number`,
 		`error: iterations "$(often)": want a whole number from 0 to 10000`,
 		`warning: $eval(1+) stays as it stands: column 3: the expression ends too early`,

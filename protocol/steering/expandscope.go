@@ -138,6 +138,20 @@ func (s *scope) Find(space expr.Space, name string, busy func(expr.Place) bool) 
 	return expr.Variable{}, false
 }
 
+// names lists the parameters and options that can be named here.
+func (s *scope) names() []string {
+	names := []string{"job", "dataset", "jobs_submitted", "tasks_submitted", "task", "iter", "input", "output"}
+	for _, l := range s.levels {
+		for i := range l.parameters {
+			names = append(names, l.parameters[i].Name)
+		}
+	}
+	for i := range s.doc.Options {
+		names = append(names, s.doc.Options[i].Name)
+	}
+	return names
+}
+
 // parameter looks through levels from the innermost. A parameter being
 // expanded is passed over, so that seed="$(seed)+1" in a task means the
 // header's seed; if there is no other it is returned, and refused as a circle.

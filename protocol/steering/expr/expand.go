@@ -28,8 +28,15 @@ type Unresolved struct {
 	Err error
 }
 
-// ErrUnknown is wrapped when a phrase names something that is not there.
+// ErrUnknown is what the error of a phrase is that names something that is not
+// there.
 var ErrUnknown = errors.New("unknown name")
+
+// unknownName is an ErrUnknown that says which.
+type unknownName string
+
+func (u unknownName) Error() string        { return string(u) }
+func (u unknownName) Is(target error) bool { return target == ErrUnknown }
 
 // At is a phrase's place in the document.
 type At struct {
@@ -56,7 +63,8 @@ type Result struct {
 func Expand(v Value, place Place, scope Scope, options Options) Result {
 	x := &expander{budget: newBudget(), scope: scope, options: options}
 	if options.Explain {
-		x.node = &Node{}
+		text, _ := v.(string)
+		x.node = &Node{Text: text}
 	}
 	v, _ = x.value(v, place)
 	result := Result{
@@ -309,7 +317,7 @@ func (x *expander) compute(p *phrase, body Value, place Place) (Value, error) {
 	case "sprintf":
 		return x.sprintf(text)
 	}
-	return nil, fmt.Errorf("%w: there is no function $%s", ErrUnknown, p.name)
+	return nil, unknownName("there is no function $" + p.name)
 }
 
 // look answers $(name) and its like.
@@ -328,9 +336,9 @@ func (x *expander) look(space Space, name string) (Value, bool, error) {
 		}
 	}
 	if space == SpaceAny {
-		return nil, false, fmt.Errorf("%w: there is no parameter or option %q", ErrUnknown, name)
+		return nil, false, unknownName(fmt.Sprintf("there is no parameter or option %q", name))
 	}
-	return nil, false, fmt.Errorf("%w: $%s has no %q", ErrUnknown, space, name)
+	return nil, false, unknownName(fmt.Sprintf("$%s has no %q", space, name))
 }
 
 // find looks one name up and expands its value.

@@ -222,12 +222,12 @@ func TestExpandNamesWhatItLeaves(t *testing.T) {
 		want []string
 	}{
 		{"fine $(job)", nil},
-		{"a $(nothere) b", []string{`test@2-12 $(nothere): unknown name: there is no parameter or option "nothere"`}},
-		{"$eval(1+$steering(gone))", []string{`test@8-23 $steering(gone): unknown name: $steering has no "gone"`}},
-		{"$foo(1)", []string{"test@0-7 $foo(1): unknown name: there is no function $foo"}},
+		{"a $(nothere) b", []string{`test@2-12 $(nothere): there is no parameter or option "nothere"`}},
+		{"$eval(1+$steering(gone))", []string{`test@8-23 $steering(gone): $steering has no "gone"`}},
+		{"$foo(1)", []string{"test@0-7 $foo(1): there is no function $foo"}},
 		{"$(job", []string{"test@0-5 $(job: a ) is missing"}},
 		{"$eval(1/0)", []string{"test@0-10 $eval(1/0): / by zero"}},
-		{"$steering(host)", []string{`steering/host@3-17 $environ(HOST): unknown name: $environ has no "HOST"`}},
+		{"$steering(host)", []string{`steering/host@3-17 $environ(HOST): $environ has no "HOST"`}},
 		{"$steering(a)", []string{"steering/b@0-12 $steering(a): a refers to itself"}},
 	}
 	for _, tt := range tests {
@@ -382,7 +382,7 @@ func TestExplain(t *testing.T) {
 	}
 	walk(tree, 0)
 	want := []string{
-		" = run 39",
+		"run $eval($(job)*2+$steering(seed)) = run 39",
 		"  $eval($(job)*2+$steering(seed)) = 39",
 		"    $(job) = 17",
 		"    $steering(seed) = 5",
