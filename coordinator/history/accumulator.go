@@ -119,7 +119,7 @@ func (a *accumulator) deviation() float64 {
 	s := a.Sum.integer()
 	top := a.Squares.integer()
 	top.Mul(top, n).Sub(top, s.Mul(s, s)) // n·Σx² − (Σx)², in units of 2^−2148
-	if top.Sign() <= 0 { // all equal; or, less than 0, bytes on disk that are no fold
+	if top.Sign() <= 0 {                  // all equal; or, less than 0, bytes on disk that are no fold
 		return 0
 	}
 	bottom := new(big.Int).SetUint64(a.Count - 1)
