@@ -23,7 +23,10 @@ func steeringCommand() *cobra.Command {
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(steeringCheckCommand(), steeringFormatCommand(), steeringConvertCommand())
+	c.AddCommand(
+		steeringCheckCommand(), steeringFormatCommand(), steeringConvertCommand(),
+		steeringExpandCommand(), steeringEvalCommand(),
+	)
 	return c
 }
 
