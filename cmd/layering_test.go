@@ -23,6 +23,8 @@ var layers = []struct {
 	{"protocol/steering", []string{"protocol", "protocol/steering/expr"}, "a plan speaks of requirements"},
 	{"protocol/transport", []string{"protocol"}, "errors and identities on the wire"},
 
+	{"protocol/spool", []string{"protocol"}, "a file per report"},
+
 	{"cache", []string{"protocol"}, "digests name what is cached"},
 
 	{"coordinator/state", []string{"protocol"}, "the pure machine sees the vocabulary only"},
@@ -37,7 +39,7 @@ var layers = []struct {
 	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},
 	{"pilot/payload", []string{"protocol", "protocol/steering"}, "runs what the document expands to"},
 	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
-	{"pilot", []string{"protocol", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/stage"}, "puts one pilot together"},
+	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/steering/expr", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},

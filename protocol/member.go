@@ -5,10 +5,6 @@ package protocol
 type JoinCoordinatorRequest struct {
 	Secret string `cbor:"1,keyasint"`
 	CSR    []byte `cbor:"2,keyasint"`
-	// Address is host:port of the joiner's API, Raft that of its Raft listener, as
-	// the other coordinators and the pilots reach them.
-	Address string `cbor:"3,keyasint"`
-	Raft    string `cbor:"4,keyasint"`
 }
 
 // JoinCoordinatorReply is the answer. Secrets is what every coordinator holds:
@@ -19,4 +15,12 @@ type JoinCoordinatorReply struct {
 	Cluster     string   `cbor:"3,keyasint"`
 	Secrets     []byte   `cbor:"4,keyasint"`
 	Addresses   []string `cbor:"5,keyasint"`
+}
+
+// AdmitRequest is how a coordinator that has its certificate asks for membership,
+// or says that it moved (POST /v1/coordinators/admit, server name peer.<cluster>).
+// Address is host:port of its API, Raft that of its Raft listener, as the others reach them.
+type AdmitRequest struct {
+	Address string `cbor:"1,keyasint"`
+	Raft    string `cbor:"2,keyasint"`
 }

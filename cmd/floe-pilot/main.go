@@ -1,0 +1,160 @@
+// Command floe-pilot is what runs on worker nodes: a batch system starts it, it
+// pulls tasks from a coordinator, runs them, and leaves. It needs nothing else on
+// the node.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"floe/pilot"
+	"floe/pilot/hardware"
+	"floe/pilot/payload"
+	"floe/protocol"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, the same as floe's where both have one.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	// SIGTERM means drain; a second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := newRoot().ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "floe-pilot:", err)
+		code := exitFailure
+		if errors.Is(err, errUsage) {
+			code = exitUsage
+		}
+		os.Exit(code)
+	}
+}
+
+var errUsage = errors.New("wrong usage")
+
+func newRoot() *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use: "floe-pilot", Short: "Pull tasks and run them on this node", Version: protocol.Version,
+		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	f := c.Flags()
+	f.StringVar(&o.ticketFile, "ticket-file", "", "file with the ticket to enrol with, readable by its owner alone")
+	f.StringVar(&o.launch, "launch", "", "the launch lease of this pilot job")
+	f.StringVar(&o.batchID, "batch-id", os.Getenv("FLOE_BATCH_ID"), "the batch system's name for this job")
+	f.StringVar(&o.scratch, "scratch", "", "directory in which attempts run (default: in the temporary directory)")
+	f.StringVar(&o.cache, "cache", "", "directory of software and inputs that pilots of this node share")
+	f.StringVar(&o.spool, "spool", "", "directory for reports that could not be delivered")
+	f.Int64Var(&o.cacheQuota, "cache-quota", 0, "bytes the cache may hold; 0 is no bound but the disk")
+	f.IntVar(&o.cores, "cores", 0, "offer at most so many cores")
+	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
+	f.Int64Var(&o.disk, "disk", 0, "offer at most so much scratch disk, in bytes")
+	f.DurationVar(&o.walltime, "walltime", 0, "leave after this long; default: what the batch system says")
+	f.DurationVar(&o.idle, "idle", 10*time.Minute, "leave after this long without work")
+	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
+	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	c.AddCommand(detectCommand())
+	return c
+}
+
+type options struct {
+	ticketFile, launch, batchID, scratch, cache, spool, level string
+	cacheQuota, memory, disk                                  int64
+	cores                                                     int
+	walltime, idle                                            time.Duration
+	tcp                                                       bool
+}
+
+func (o *options) run(ctx context.Context) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.level)); err != nil {
+		return fmt.Errorf("%w: log level %q: want debug, info, warn or error", errUsage, o.level)
+	}
+	if o.ticketFile == "" {
+		return fmt.Errorf("%w: --ticket-file is missing: a glidein pass writes it", errUsage)
+	}
+	ticket, err := readTicket(o.ticketFile)
+	if err != nil {
+		return err
+	}
+	if o.scratch == "" {
+		o.scratch = filepath.Join(os.TempDir(), fmt.Sprintf("floe-%d", os.Getuid()))
+	}
+	for field, name := range map[*string]string{&o.cache: "cache", &o.spool: "spool"} {
+		if *field == "" {
+			*field = filepath.Join(o.scratch, name)
+		}
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return pilot.Run(ctx, pilot.Config{
+		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Logger: logger},
+		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
+		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
+		Offer:    protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
+		Walltime: o.walltime, Idle: o.idle, Groups: payload.FindGroups(), Logger: logger,
+	})
+}
+
+// readTicket takes only a file that nobody else can read: whoever has the ticket
+// can be a pilot of the site.
+func readTicket(file string) (protocol.Token, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return protocol.Token{}, fmt.Errorf("ticket %s: mode %v lets others read it; chmod 600", file, info.Mode().Perm())
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	ticket, err := protocol.ParseToken(strings.TrimSpace(string(text)))
+	if err != nil {
+		return ticket, fmt.Errorf("ticket %s: %w", file, err)
+	}
+	if ticket.Role != protocol.TokenPilot {
+		return ticket, fmt.Errorf("ticket %s: it is for a %v", file, ticket.Role)
+	}
+	return ticket, nil
+}
+
+func detectCommand() *cobra.Command {
+	var scratch, output string
+	c := &cobra.Command{
+		Use: "hwdetect", Short: "Say what this node offers, and how that was found out", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			offer, report := hardware.Measure(c.Context(), hardware.Options{Scratch: scratch})
+			if output == "json" {
+				e := json.NewEncoder(c.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(struct {
+					Resources protocol.Resources
+					Report    hardware.Report
+				}{offer, report})
+			}
+			_, err := fmt.Fprint(c.OutOrStdout(), report.String())
+			return err
+		},
+	}
+	c.Flags().StringVar(&scratch, "scratch", os.TempDir(), "directory whose free space is offered")
+	c.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
+	return c
+}

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"floe/glidein"
+	"floe/glidein/batch"
+	"floe/glidein/batch/local"
+	"floe/protocol"
+	"floe/protocol/spool"
+	"floe/protocol/transport"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+)
+
+func siteCommand() *cobra.Command {
+	c := &cobra.Command{Use: "site", Short: "Join a cluster as a site"}
+	joinCmd := &cobra.Command{
+		Use: "join TOKEN", Short: "Make this site known to a cluster, with a one-use token", Args: exactArgs("TOKEN"),
+		Long: "Make this site known to a cluster, with the token that an administrator made with\n" +
+			"floe token create site NAME. TOKEN is the text, or @ and a file that holds it.",
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, _ := c.Flags().GetString("dir")
+			return joinSite(c, dir, args[0])
+		},
+	}
+	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
+	c.AddCommand(joinCmd)
+	return c
+}
+
+// Files of a site's identity, in its directory.
+const (
+	siteKeyFile     = "site.key"
+	siteChainFile   = "site.pem"
+	siteClusterFile = "cluster.json"
+)
+
+// siteCluster is how a site knows its cluster.
+type siteCluster struct {
+	Cluster   string          `json:"cluster"`
+	Pin       protocol.Digest `json:"pin"`
+	Site      protocol.SiteID `json:"site"`
+	Addresses []string        `json:"addresses"`
+}
+
+func joinSite(c *cobra.Command, dir, text string) error {
+	token, err := joinToken(text, protocol.TokenSite)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	// The key is on disk before the token is spent: an answer that is lost can be
+	// asked for again with the same key.
+	key, err := siteKey(filepath.Join(dir, siteKeyFile))
+	if err != nil {
+		return err
+	}
+	var reply protocol.JoinReply
+	if err := join(c.Context(), token, key, "/v1/sites", func(csr []byte) any {
+		return &protocol.JoinRequest{Secret: token.Credential(), CSR: csr}
+	}, &reply, clientLogger()); err != nil {
+		return err
+	}
+	known := siteCluster{Cluster: reply.Cluster, Pin: token.Pin, Site: reply.Site, Addresses: reply.Addresses}
+	if len(known.Addresses) == 0 {
+		known.Addresses = token.Addresses
+	}
+	if err := saveSite(dir, &known, reply.Certificate); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "joined cluster %s as site %s\nnext: write %s, try floe glidein --config %[3]s --dry-run, then run it from cron\n",
+		reply.Cluster, reply.Site, filepath.Join(dir, "site.toml"))
+	return nil
+}
+
+func saveSite(dir string, known *siteCluster, chain []byte) error {
+	b, err := json.MarshalIndent(known, "", " ")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		renameio.WriteFile(filepath.Join(dir, siteChainFile), chain, 0o600),
+		renameio.WriteFile(filepath.Join(dir, siteClusterFile), append(b, '\n'), 0o600))
+}
+
+// siteKey reads the site's key or makes it.
+func siteKey(file string) (crypto.Signer, error) {
+	b, err := os.ReadFile(file)
+	if err == nil {
+		block, _ := pem.Decode(b)
+		if block == nil {
+			return nil, fmt.Errorf("%s: no key in it", file)
+		}
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("%s: a key of type %T cannot sign", file, key)
+		}
+		return signer, nil
+	}
+	if !os.IsNotExist(err) {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, renameio.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+func glideinCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "glidein", Short: "Make one pass: launch the pilots that are wanted into the batch system", Args: exactArgs(),
+		Long: "Make one pass of a site: look at the batch system, ask the coordinators how many pilots of which\n" +
+			"shape are wanted, submit them within the site's caps, and exit. Made for cron; a second pass at the\n" +
+			"same time leaves at once.",
+		RunE: func(c *cobra.Command, _ []string) error { return runGlidein(c) },
+	}
+	c.Flags().String("config", "site.toml", "the site's configuration")
+	c.Flags().Bool("dry-run", false, "submit nothing: say what is there, and write the submit file")
+	c.Flags().Duration("timeout", 5*time.Minute, "give up after this long")
+	outputFlag(c)
+	return c
+}
+
+func runGlidein(c *cobra.Command) error {
+	p, err := newPrinter(c)
+	if err != nil {
+		return err
+	}
+	file, _ := c.Flags().GetString("config")
+	config, err := glidein.LoadConfig(file)
+	if err != nil {
+		return withExit(exitUsage, err)
+	}
+	timeout, _ := c.Flags().GetDuration("timeout")
+	ctx, cancel := context.WithTimeout(c.Context(), timeout)
+	defer cancel()
+	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	system, err := newSystem(config)
+	if err != nil {
+		return err
+	}
+	pass := &glidein.Pass{Config: config, Batch: system, Logger: logger}
+	pass.DryRun, _ = c.Flags().GetBool("dry-run")
+	if pass.Spool, err = spool.Open(pass.SpoolDir()); err != nil {
+		return err
+	}
+	if !pass.DryRun {
+		site, err := openSite(config.Directory, logger)
+		if err != nil {
+			return err
+		}
+		defer site.Close()
+		if err := site.renew(ctx); err != nil {
+			logger.Warn("the site's certificate was not renewed", "err", err)
+		}
+		pass.Coordinator = site
+	}
+	result, err := pass.Run(ctx)
+	if result != nil {
+		if done, printErr := p.value(result); !done && printErr == nil {
+			printPass(p, result)
+		}
+	}
+	if errors.Is(err, glidein.ErrBusy) {
+		return err
+	}
+	return reachable(err)
+}
+
+// newSystem is the explicit list of batch systems.
+func newSystem(c *glidein.Config) (batch.System, error) {
+	switch c.Queue.Type {
+	case "local":
+		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
+	}
+	return nil, usageErrorf("queue.type %q: want local", c.Queue.Type)
+}
+
+func printPass(p *printer, r *glidein.Result) {
+	p.line("pilot jobs: %d running, %d queued, %d held", r.Running, r.Queued, r.Held)
+	for _, list := range []struct {
+		what string
+		ids  []protocol.LaunchID
+	}{{"submitted", r.Submitted}, {"adopted", r.Adopted}, {"removed", r.Removed}, {"ended", r.Ended}} {
+		if len(list.ids) > 0 {
+			words := make([]string, len(list.ids))
+			for i, id := range list.ids {
+				words[i] = string(id)
+			}
+			p.line("%s %d: %s", list.what, len(list.ids), strings.Join(words, " "))
+		}
+	}
+	if r.Reports > 0 {
+		p.line("delivered %d reports", r.Reports)
+	}
+	for _, s := range append(r.Reasons, r.Refused...) {
+		p.line("%s", visible(s))
+	}
+	if r.SubmitFile != "" {
+		p.line("submit file: %s", r.SubmitFile)
+	}
+}
+
+// siteLink is a site's connection to the coordinators (glidein.Coordinator).
+type siteLink struct {
+	*transport.Client
+	dir   string
+	known siteCluster
+	key   crypto.Signer
+	cert  *tls.Certificate
+}
+
+func openSite(dir string, logger *slog.Logger) (*siteLink, error) {
+	s := &siteLink{dir: dir}
+	b, err := os.ReadFile(filepath.Join(dir, siteClusterFile))
+	if os.IsNotExist(err) {
+		return nil, withExit(exitDenied, fmt.Errorf("%s: this site has not joined a cluster: floe site join TOKEN --dir %s", dir, dir))
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &s.known)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", siteClusterFile, err)
+	}
+	if s.key, err = siteKey(filepath.Join(dir, siteKeyFile)); err != nil {
+		return nil, err
+	}
+	chain, err := os.ReadFile(filepath.Join(dir, siteChainFile))
+	if err != nil {
+		return nil, err
+	}
+	if s.cert, err = transport.AssembleCertificate(chain, s.key); err != nil {
+		return nil, err
+	}
+	s.Client, err = transport.NewClient(transport.ClientConfig{
+		Cluster: s.known.Cluster, Door: transport.DoorSite, Addresses: s.known.Addresses, Pins: []protocol.Digest{s.known.Pin},
+		Certificate: func() (*tls.Certificate, error) { return s.cert, nil }, Proxy: http.ProxyFromEnvironment,
+		UserAgent: "floe-glidein/" + protocol.Version, Logger: logger,
+	})
+	return s, err
+}
+
+// Launch implements glidein.Coordinator.
+func (s *siteLink) Launch(ctx context.Context, request *protocol.LaunchRequest) (*protocol.LaunchReply, error) {
+	reply := new(protocol.LaunchReply)
+	// Not repeated when its fate is unknown: it would reserve demand twice. The next
+	// pass is soon enough.
+	if err := s.CallCBOR(ctx, http.MethodPost, "/v1/sites/launch", request, reply); err != nil {
+		return nil, err
+	}
+	if len(reply.Addresses) > 0 {
+		s.known.Addresses = reply.Addresses
+		b, err := json.MarshalIndent(&s.known, "", " ")
+		if err == nil {
+			err = renameio.WriteFile(filepath.Join(s.dir, siteClusterFile), append(b, '\n'), 0o600)
+		}
+		if err != nil {
+			return reply, fmt.Errorf("remember the coordinators' addresses: %w", err)
+		}
+	}
+	return reply, nil
+}
+
+// renew replaces the certificate when half of its life is over.
+func (s *siteLink) renew(ctx context.Context) error {
+	leaf := s.cert.Leaf
+	if time.Now().Before(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)) {
+		return nil
+	}
+	csr, err := transport.NewCSR(s.key)
+	if err != nil {
+		return err
+	}
+	var reply protocol.JoinReply
+	if err := s.CallCBOR(ctx, http.MethodPost, "/v1/sites/renew", &protocol.RenewRequest{CSR: csr}, &reply); err != nil {
+		return err
+	}
+	cert, err := transport.AssembleCertificate(reply.Certificate, s.key)
+	if err != nil {
+		return err
+	}
+	s.cert = cert
+	return saveSite(s.dir, &s.known, reply.Certificate)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"floe/protocol"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := newRoot().ExecuteContext(ctx)
+	stop()
+	if err != nil && err.Error() != "" {
+		fmt.Fprintln(os.Stderr, "floe: "+visible(err.Error()))
+	}
+	os.Exit(exitCode(err))
+}
+
+// newRoot builds the command tree.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "floe",
+		Short:         "Run datasets of jobs on whatever batch systems a collaboration can reach",
+		Version:       protocol.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageErrorf("%v; see '%s --help'", err, c.CommandPath())
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "work", Title: "Datasets, jobs and tasks:"},
+		&cobra.Group{ID: "grid", Title: "Pilots, sites and coordinators:"},
+		&cobra.Group{ID: "local", Title: "Without a server:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("work", submitCommand(), datasetsCommand(), datasetCommand(), jobsCommand(), jobCommand(), tasksCommand(),
+		logsCommand(), outputsCommand(), statisticsCommand(), waitCommand(), suspendCommand(), resumeCommand(), resetCommand(), explainCommand())
+	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), pilotsCommand(), sitesCommand(), clusterCommand(), tokenCommand())
+	add("local", steeringCommand())
+	return root
+}
+
+// exactArgs is cobra.ExactArgs with an error that says what is missing.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usageErrorf("%s: %s is missing; see '%s --help'", c.CommandPath(), names[len(args)], c.CommandPath())
+		}
+		if len(args) > len(names) {
+			return usageErrorf("%s: unexpected %q; see '%s --help'", c.CommandPath(), args[len(names)], c.CommandPath())
+		}
+		return nil
+	}
+}

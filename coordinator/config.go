@@ -1,0 +1,54 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"floe/coordinator/replica"
+	"floe/coordinator/server"
+	"floe/protocol"
+)
+
+// Config of one coordinator.
+type Config struct {
+	// Dir holds everything: keys in keys/, the log and snapshots in record/, the
+	// ledger in history/, files in blobs/.
+	Dir string
+	// Listen is host:port of the API, the same for UDP and TCP; Address is how others
+	// reach it. Raft and RaftAddress are the same for Raft's own port (TCP).
+	Listen, Address   string
+	Raft, RaftAddress string
+	// Timing are Raft's clocks; zero suits members at several sites.
+	Timing replica.Timing
+	// Server are the spans after which the leader acts; zero takes the defaults.
+	Server server.Timing
+	// PromoteAfter is how long a joined coordinator must keep up before it votes.
+	PromoteAfter protocol.Seconds
+	// Others are addresses of coordinators to ask for admission, for one that joins.
+	Others []string
+	// Found makes a new cluster of this coordinator alone where Dir has no record yet.
+	Found bool
+	// FirstToken is recorded as an administrator's when the cluster is founded.
+	FirstToken protocol.Token
+	// DisableQUIC serves over TCP only.
+	DisableQUIC bool
+	Logger      *slog.Logger
+	// Ready, where not nil, is called once with the API's address when it is served.
+	Ready func(addr net.Addr)
+}
+
+// Validate returns all mistakes, joined.
+func (c *Config) Validate() error {
+	var all []error
+	for what, address := range map[string]string{"listen": c.Listen, "address": c.Address, "raft": c.Raft, "raft address": c.RaftAddress} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			all = append(all, fmt.Errorf("%s %q: want host:port", what, address))
+		}
+	}
+	if c.Dir == "" || c.Logger == nil {
+		all = append(all, errors.New("dir and logger must be set"))
+	}
+	return errors.Join(all...)
+}

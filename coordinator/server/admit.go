@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"floe/coordinator/auth"
+	"floe/coordinator/state"
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+type principalKey struct{}
+
+// principalOf is whom the table of rights judged in the request of ctx.
+func principalOf(ctx context.Context) auth.Principal {
+	p, _ := ctx.Value(principalKey{}).(auth.Principal)
+	return p
+}
+
+// route is one verb as the mux knows it.
+type route struct {
+	pattern string // METHOD /path, as http.ServeMux takes it
+	// anywhere says that every coordinator answers it itself; other verbs go to the leader.
+	anywhere bool
+	handle   handlerFunc
+}
+
+// admit wraps a verb in all that comes before it: who speaks, what they may, and
+// which coordinator answers.
+func (s *Server) admit(r route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		caller, who, err := s.identify(req)
+		if err == nil {
+			err = s.Policy.Allow(who, r.pattern)
+		}
+		if err != nil {
+			s.answer(w, req, err)
+			return
+		}
+		ctx := transport.WithCaller(req.Context(), caller)
+		req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
+		if term, _ := s.Record.Leading(); term == 0 && !r.anywhere {
+			s.answer(w, req, s.forward(w, req, caller, r))
+			return
+		}
+		s.answer(w, req, r.handle(w, req))
+	})
+}
+
+// headerCaller carries the verified identity from a follower to the leader.
+const headerCaller = "Floe-Caller"
+
+// forwarded is a caller on the wire between coordinators.
+type forwarded struct {
+	Kind      transport.Kind   `json:"kind"`
+	Site      protocol.SiteID  `json:"site,omitempty"`
+	Pilot     protocol.PilotID `json:"pilot,omitempty"`
+	Node      protocol.NodeID  `json:"node,omitempty"`
+	Key       protocol.Digest  `json:"key"`
+	NotAfter  time.Time        `json:"not_after"`
+	Remote    netip.AddrPort   `json:"remote"`
+	Transport string           `json:"transport,omitempty"`
+}
+
+// identify finds out who speaks: the connection's certificate, another
+// coordinator's word for it, or a person's token.
+func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, error) {
+	caller := transport.CallerOf(r.Context())
+	if text := r.Header.Get(headerCaller); text != "" {
+		if caller.Kind != transport.Coordinator {
+			return caller, auth.Principal{}, protocol.Errorf(protocol.CodeForbidden, "only coordinators forward requests")
+		}
+		var f forwarded
+		if err := json.Unmarshal([]byte(text), &f); err != nil {
+			return caller, auth.Principal{}, protocol.Errorf(protocol.CodeBadRequest, "forwarded caller: %v", err)
+		}
+		caller = transport.Caller{
+			Kind: f.Kind, Site: f.Site, Pilot: f.Pilot, Node: f.Node, KeyFingerprint: f.Key,
+			NotAfter: f.NotAfter, Remote: f.Remote, Transport: f.Transport,
+		}
+	}
+	who := auth.Principal{Kind: caller.Kind}
+	if caller.Kind != transport.Anonymous {
+		return caller, who, nil
+	}
+	text, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return caller, who, nil
+	}
+	_, secret, err := protocol.ParseCredential(text)
+	if err != nil {
+		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "authorization: %v", err)
+	}
+	hash := secret.Digest()
+	var token state.Token
+	var user state.User
+	var known bool
+	s.Record.Read(func(m *state.Machine) {
+		if token, known = m.Token(hash); known {
+			user, known = m.User(token.User)
+		}
+	})
+	if !known || user.Disabled {
+		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")
+	}
+	caller.Kind, caller.User = transport.User, token.User
+	return caller, auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups}, nil
+}
+
+// forward sends a request to the leader and its answer back. With no leader in
+// reach, a person may read what this coordinator has.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, caller transport.Caller, to route) error {
+	leader := s.Record.Leader()
+	if leader == "" || leader == s.Node || r.Header.Get(headerCaller) != "" {
+		if r.Method == http.MethodGet && caller.Kind == transport.User {
+			w.Header().Set("Floe-Stale", "yes")
+			return to.handle(w, r)
+		}
+		return protocol.Errorf(protocol.CodeUnknown, "no leader is known; repeat the request")
+	}
+	out := r.Clone(r.Context())
+	out.RequestURI = ""
+	out.URL.Scheme, out.URL.Host, out.Host = "", "", ""
+	f := forwarded{
+		Kind: caller.Kind, Site: caller.Site, Pilot: caller.Pilot, Node: caller.Node, Key: caller.KeyFingerprint,
+		NotAfter: caller.NotAfter, Remote: caller.Remote, Transport: caller.Transport,
+	}
+	if f.Kind == transport.User {
+		f.Kind = transport.Anonymous // the leader looks the token up itself
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	out.Header.Set(headerCaller, string(text))
+	resp, err := s.Peers.Do(r.Context(), leader, out)
+	if err != nil {
+		s.Logger.Debug("not forwarded", "coordinator", leader, "path", r.URL.Path, "err", err)
+		return protocol.Errorf(protocol.CodeUnknown, "the leader did not answer; repeat the request")
+	}
+	defer resp.Body.Close()
+	for name, values := range resp.Header {
+		switch name {
+		case "Connection", "Transfer-Encoding", "Alt-Svc":
+		default:
+			w.Header()[name] = values
+		}
+	}
+	w.WriteHeader(resp.StatusCode)
+	if err := copyFlushing(w, resp.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// copyFlushing copies a stream and lets every piece go at once: it may be events.
+func copyFlushing(w http.ResponseWriter, r io.Reader) error {
+	control := http.NewResponseController(w)
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buffer)
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				return err
+			}
+			if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+// passes remembers when each site's glidein last asked.
+type passes struct {
+	mu   sync.Mutex
+	last map[protocol.SiteID]time.Time // guarded by mu
+}
+
+func (p *passes) heard(site protocol.SiteID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		p.last = map[protocol.SiteID]time.Time{}
+	}
+	p.last[site] = time.Now()
+}
+
+func (p *passes) of(site protocol.SiteID) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last[site]
+}
+
+// launch answers a glidein pass (protocol.LaunchRequest).
+func (s *Server) launch(w http.ResponseWriter, r *http.Request) error {
+	var request protocol.LaunchRequest
+	if err := transport.ReadCBOR(r, protocol.MaxExchangeBytes, &request); err != nil {
+		return err
+	}
+	reply, err := s.Launch(r.Context(), transport.CallerOf(r.Context()), &request)
+	if err != nil {
+		return err
+	}
+	return transport.WriteCBOR(w, reply)
+}
+
+// maxShapes bounds the shapes of one pass.
+const maxShapes = 64
+
+// Launch is the verb without its network.
+func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *protocol.LaunchRequest) (*protocol.LaunchReply, error) {
+	if len(request.Shapes) > maxShapes || len(request.Reports) > protocol.MaxReports {
+		return nil, protocol.Errorf(protocol.CodeTooLarge, "%d shapes and %d reports, limits %d and %d", len(request.Shapes), len(request.Reports), maxShapes, protocol.MaxReports)
+	}
+	site := caller.Site
+	var known bool
+	var record state.Site
+	s.Record.Read(func(m *state.Machine) { record, known = m.Site(site) })
+	switch {
+	case !known:
+		return nil, protocol.Errorf(protocol.CodeUnauthorized, "site %s is not known; join again", site)
+	case record.Revoked:
+		return nil, protocol.Errorf(protocol.CodeForbidden, "site %s was revoked", site)
+	}
+	s.passes.heard(site)
+	reply := new(protocol.LaunchReply)
+	sender := state.Pilot{Site: site}
+	reply.Answers = s.admitReports(ctx, &sender, request.Reports)
+	reply.Addresses, _ = s.addresses()
+	if len(request.Ended) > 0 {
+		if _, err := s.propose(ctx, &state.EndLaunches{Site: site, Launches: request.Ended, Reason: "its pilot job is gone"}); err != nil {
+			return nil, err
+		}
+	}
+	if request.BatchError != "" {
+		s.Logger.Warn("a site's batch system does not answer", "site", site, "err", request.BatchError)
+		reply.Reasons = []string{"nothing launched: the batch system does not answer"}
+		return reply, nil
+	}
+	reply.Remove = s.orphans(site, request.Known)
+	if record.Suspended {
+		reply.Reasons = []string{"nothing launched: an operator suspended this site"}
+		return reply, nil
+	}
+	for i := range request.Shapes {
+		if err := s.grantLaunches(ctx, site, &request.Shapes[i], reply); err != nil {
+			return nil, err
+		}
+	}
+	return reply, nil
+}
+
+// orphans are pilot jobs whose launch lease is not known: nobody would let their
+// pilots in.
+func (s *Server) orphans(site protocol.SiteID, known []protocol.KnownLaunch) []protocol.LaunchID {
+	var remove []protocol.LaunchID
+	s.Record.Read(func(m *state.Machine) {
+		for _, k := range known {
+			l, ok := m.Launch(k.Launch)
+			if !ok || l.Site != site {
+				// A launch lease is forgotten when its pilot has left: the job is about to
+				// end by itself. One that still waits would enrol in vain.
+				if !k.Running {
+					remove = append(remove, k.Launch)
+				}
+			}
+		}
+	})
+	return remove
+}
+
+// grantLaunches reserves demand for as many pilot jobs of a shape as there is
+// work for that no launching or idle pilot of the site will take.
+func (s *Server) grantLaunches(ctx context.Context, site protocol.SiteID, shape *protocol.LaunchShape, reply *protocol.LaunchReply) error {
+	var demand state.Demand
+	var launching uint64
+	s.Record.Read(func(m *state.Machine) {
+		demand = m.Demand(site, &shape.Offer)
+		if r, ok := m.Site(site); ok {
+			launching = r.Launches
+		}
+	})
+	idle := s.parked.idle(site)
+	cores := uint64(max(shape.Offer.Cores, 1))
+	wanted := (demand.Cores + cores - 1) / cores
+	want := wanted
+	if covered := launching + idle; want > covered {
+		want -= covered
+	} else {
+		want = 0
+	}
+	grant := min(want, uint64(shape.Room), state.MaxLaunches)
+	reply.Reasons = append(reply.Reasons, fmt.Sprintf("shape %s: %d queued tasks fit, %d pilots wanted for them; %d launching, %d idle; room for %d; granted %d",
+		shape.Name, demand.Fit, wanted, launching, idle, shape.Room, grant))
+	if grant == 0 {
+		return nil
+	}
+	command := &state.GrantLaunches{Site: site}
+	var grants []protocol.LaunchGrant
+	var now state.RecordTime
+	s.Record.Read(func(m *state.Machine) { now = m.Time() })
+	for range grant {
+		ticket := s.newToken(protocol.TokenPilot)
+		command.Launches = append(command.Launches, state.NewLaunch{
+			ID: protocol.LaunchID(ticket.ID), Shape: shape.Name, Offer: shape.Offer,
+			TicketHash: ticket.Secret.Digest(), Expires: now.After(protocol.SecondsOf(s.Timing.Launch)),
+		})
+		grants = append(grants, protocol.LaunchGrant{Launch: protocol.LaunchID(ticket.ID), Shape: shape.Name, Ticket: ticket.Text()})
+	}
+	if _, err := s.propose(ctx, command); err != nil {
+		return err
+	}
+	reply.Grants = append(reply.Grants, grants...)
+	return nil
+}

@@ -1,0 +1,149 @@
+package server
+
+import (
+	"sync"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+)
+
+// parking holds the exchanges that wait for work. An event that releases tasks
+// wakes at most as many pilots as tasks were released, and only those they fit;
+// an event that concerns a pilot's own lease wakes that pilot.
+type parking struct {
+	mu     sync.Mutex
+	spaces map[protocol.PilotID]*space // guarded by mu
+	order  []*space                    // guarded by mu; longest waiting first, may hold left ones
+}
+
+// space is one parked exchange.
+type space struct {
+	pilot protocol.PilotID
+	site  protocol.SiteID
+	free  protocol.Resources
+	wake  chan struct{} // closed when woken
+	done  bool
+}
+
+func newParking() *parking { return &parking{spaces: map[protocol.PilotID]*space{}} }
+
+// park registers an exchange. A former one of the same pilot is woken: its
+// connection is gone, or the pilot repeats itself.
+func (p *parking) park(pilot protocol.PilotID, site protocol.SiteID, free protocol.Resources) *space {
+	s := &space{pilot: pilot, site: site, free: free, wake: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := p.spaces[pilot]; old != nil {
+		p.wakeLocked(old)
+	}
+	p.spaces[pilot] = s
+	p.order = append(p.order, s)
+	return s
+}
+
+// leave ends the wait, whoever ended it.
+func (p *parking) leave(s *space) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wakeLocked(s)
+	// The order is swept when more than half of it has left.
+	if len(p.order) > 2*len(p.spaces)+16 {
+		kept := p.order[:0]
+		for _, o := range p.order {
+			if !o.done {
+				kept = append(kept, o)
+			}
+		}
+		clear(p.order[len(kept):])
+		p.order = kept
+	}
+}
+
+func (p *parking) wakeLocked(s *space) {
+	if s.done {
+		return
+	}
+	s.done = true
+	close(s.wake)
+	if p.spaces[s.pilot] == s {
+		delete(p.spaces, s.pilot)
+	}
+}
+
+// wakeAll ends every wait: this node no longer leads.
+func (p *parking) wakeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.order {
+		p.wakeLocked(s)
+	}
+	p.order = nil
+}
+
+// idle counts the parked pilots of a site.
+func (p *parking) idle(site protocol.SiteID) (n uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.spaces {
+		if s.site == site {
+			n++
+		}
+	}
+	return n
+}
+
+// observe wakes whom an event concerns.
+func (p *parking) observe(e *state.Event) {
+	switch b := e.Body.(type) {
+	case *state.TasksReleased:
+		p.release(b)
+	case *state.AttemptEnded:
+		p.wakePilot(b.Pilot) // it may have to abandon a lease
+	case *state.LeaseGranted:
+		// The pilot that was granted it is not parked.
+	case *state.PilotChanged:
+		p.wakePilot(b.Pilot)
+	case *state.PilotLeft:
+		p.wakePilot(b.Pilot)
+	case *state.SiteChanged:
+		p.wakeSite(b.Site)
+	}
+}
+
+func (p *parking) release(b *state.TasksReleased) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := b.Count
+	for _, s := range p.order {
+		if left == 0 {
+			return
+		}
+		if !s.done && fits(b, s) {
+			p.wakeLocked(s)
+			left--
+		}
+	}
+}
+
+func fits(b *state.TasksReleased, s *space) bool {
+	lack, _ := state.Fits(&b.Requirements, &b.Sites, s.site, &s.free)
+	return lack == state.LackNothing
+}
+
+func (p *parking) wakePilot(pilot protocol.PilotID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.spaces[pilot]; s != nil {
+		p.wakeLocked(s)
+	}
+}
+
+func (p *parking) wakeSite(site protocol.SiteID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.order {
+		if s.site == site {
+			p.wakeLocked(s)
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"floe/coordinator/auth"
+	"floe/coordinator/blob"
+	"floe/coordinator/history"
+	"floe/coordinator/state"
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+// Record is the replicated record as the server needs it.
+type Record interface {
+	// Propose has the cluster apply a command. Errors are *protocol.Error: not
+	// leading, busy, or unknown. A refusal by the record is in the answer.
+	Propose(ctx context.Context, c state.Command) (state.Answer, error)
+	// Read runs f while nothing is applied. f must be quick and keep nothing but values.
+	Read(f func(*state.Machine))
+	// Leading returns the term this node leads with its barrier done, 0 when it does
+	// not lead, and a channel that is closed when that changes.
+	Leading() (term uint64, changed <-chan struct{})
+	// Leader names the node that leads, empty when none is known.
+	Leader() protocol.NodeID
+	// Applied is the index of the last applied entry.
+	Applied() uint64
+	// Members lists the coordinators.
+	Members() []protocol.Member
+	// AddMember admits a coordinator as a non-voter; it is promoted when it has caught up.
+	AddMember(ctx context.Context, id protocol.NodeID, raft string) error
+	// Term and LogBytes are for people.
+	Term() uint64
+	LogBytes() protocol.ByteSize
+}
+
+// Peers reaches the other coordinators.
+type Peers interface {
+	// Do sends a request to a coordinator under this node's certificate.
+	Do(ctx context.Context, node protocol.NodeID, r *http.Request) (*http.Response, error)
+	// Others lists every other coordinator.
+	Others() []protocol.NodeID
+}
+
+// Authority certifies keys and derives passkeys.
+type Authority interface {
+	CertifyPilot(csr []byte, site protocol.SiteID, pilot protocol.PilotID) (chain []byte, key ed25519.PublicKey, err error)
+	CertifySite(csr []byte, site protocol.SiteID) (chain []byte, holder protocol.Digest, err error)
+	RenewSite(csr []byte, caller transport.Caller) (chain []byte, err error)
+	CertifyCoordinator(csr []byte, node protocol.NodeID) (chain []byte, holder protocol.Digest, err error)
+	// Secrets are what a joining coordinator needs of the cluster.
+	Secrets() ([]byte, error)
+	Passkey(task protocol.TaskID, lease protocol.LeaseID, key protocol.Digest, nonce [16]byte) protocol.Passkey
+	// Pin is the digest of the root's public key, as tokens carry it.
+	Pin() protocol.Digest
+}
+
+// Config of a server.
+type Config struct {
+	Cluster   string
+	Node      protocol.NodeID
+	Record    Record
+	Ledger    *history.Ledger
+	Blobs     *blob.Store
+	Peers     Peers
+	Authority Authority
+	Policy    *auth.Policy
+	Timing    Timing
+	Logger    *slog.Logger
+}
+
+// Timing are the spans after which the leader acts. Zero takes the default.
+type Timing struct {
+	// Lease is how long a lease lasts without renewal, Offer how long until a new
+	// lease must be heard of for the first time. Source: design §4.
+	Lease time.Duration // 5 min
+	Offer time.Duration // 2 min
+	// Fence is how long a payload may go on without any coordinator.
+	Fence time.Duration // 40 min
+	// Exchange is the longest time a pilot may stay silent while it holds leases.
+	Exchange time.Duration // 60 s
+	// Pilot is after how much silence a pilot without leases is given up.
+	Pilot time.Duration // 15 min
+	// Launch is how long a pilot job may wait in the batch system. Source: research D2.
+	Launch time.Duration // 72 h
+	// Stall is a pause of this process after which nothing may lapse for a full term.
+	Stall time.Duration // 5 s
+}
+
+func (t Timing) withDefaults() Timing {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&t.Lease, 5 * time.Minute},
+		{&t.Offer, 2 * time.Minute},
+		{&t.Fence, 40 * time.Minute},
+		{&t.Exchange, time.Minute},
+		{&t.Pilot, 15 * time.Minute},
+		{&t.Launch, 72 * time.Hour},
+		{&t.Stall, 5 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	return t
+}
+
+// Server answers the API. Its methods may be called concurrently.
+type Server struct {
+	Config
+	watch   *watch
+	parked  *parking
+	tails   *blob.Tails
+	changes *changes
+	mux     *http.ServeMux
+	passes  passes
+}
+
+// New returns a server; Handler serves before Run only what needs no leader.
+func New(c Config) (*Server, error) {
+	c.Timing = c.Timing.withDefaults()
+	s := &Server{
+		Config: c, watch: newWatch(c.Timing), parked: newParking(), changes: newChanges(),
+		tails: blob.NewTails(tailBytes, tailsBytes), mux: http.NewServeMux(),
+	}
+	if err := s.routes(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Live logs kept in memory: the end of each, and all together.
+const (
+	tailBytes  = 256 << 10
+	tailsBytes = 64 << 20
+)
+
+// Run does the leader's work, while this node leads, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { s.release(ctx) })
+	for {
+		term, changed := s.Record.Leading()
+		if term != 0 {
+			leading, stop := context.WithCancel(ctx)
+			work.Go(func() { s.lead(leading, term) })
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			stop()
+			s.parked.wakeAll()
+		} else {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			s.parked.wakeAll()
+			return nil
+		}
+	}
+}
+
+// Observe takes the events of one applied entry. It is called in order by the
+// goroutine that applies, and only remembers.
+func (s *Server) Observe(events []state.Event) {
+	for i := range events {
+		s.watch.observe(&events[i])
+		s.parked.observe(&events[i])
+		s.changes.observe(&events[i])
+	}
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// handlerFunc is a verb that answers by itself or returns an error.
+type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+
+// answer writes the error a verb returned.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
+	if err == nil {
+		return
+	}
+	var refused *protocol.Error
+	if !errors.As(err, &refused) {
+		if r.Context().Err() != nil {
+			return // the caller has gone
+		}
+		s.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "caller", transport.CallerOf(r.Context()), "err", err)
+	}
+	transport.WriteError(w, r, err)
+}
+
+// propose has the record apply a command and turns a refusal into an error.
+func (s *Server) propose(ctx context.Context, c state.Command) (state.Answer, error) {
+	if err := c.Validate(); err != nil {
+		return state.Answer{}, protocol.Errorf(protocol.CodeBadRequest, "%v", err)
+	}
+	a, err := s.Record.Propose(ctx, c)
+	if err != nil {
+		return a, err
+	}
+	return a, a.Err()
+}
+
+// discard drains a body so that its connection can be used again.
+func discard(r io.Reader) { _, _ = io.Copy(io.Discard, io.LimitReader(r, 64<<10)) }

@@ -1,0 +1,243 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+)
+
+// watch is the leader's memory of the living: when each lease and each pilot was
+// last heard of. Followers keep it, too, so that a new leader knows which leases
+// there are; what they know of times is worth nothing and is reset on election.
+type watch struct {
+	timing Timing
+
+	mu     sync.Mutex
+	leases map[protocol.LeaseID]*watchedLease // guarded by mu
+	pilots map[protocol.PilotID]*watchedPilot // guarded by mu
+}
+
+type watchedLease struct {
+	task  protocol.TaskID
+	pilot protocol.PilotID
+	phase protocol.Phase
+	// deadline is when it lapses unless heard of.
+	deadline time.Time
+	lapsed   bool
+	// expiring says that its expiry was proposed by this leader.
+	expiring bool
+}
+
+type watchedPilot struct {
+	seen      time.Time
+	transport string
+	leaving   bool
+}
+
+func newWatch(t Timing) *watch {
+	return &watch{timing: t, leases: map[protocol.LeaseID]*watchedLease{}, pilots: map[protocol.PilotID]*watchedPilot{}}
+}
+
+// observe follows the record.
+func (w *watch) observe(e *state.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch b := e.Body.(type) {
+	case *state.LeaseGranted:
+		w.leases[b.Lease] = &watchedLease{
+			task: b.Task, pilot: b.Pilot, phase: protocol.PhaseOffered, deadline: time.Now().Add(w.timing.Offer),
+		}
+	case *state.LeaseLapsed:
+		if l := w.leases[b.Lease]; l != nil {
+			l.lapsed, l.expiring = true, false
+		}
+	case *state.LeaseRevived:
+		if l := w.leases[b.Lease]; l != nil {
+			l.lapsed, l.expiring, l.deadline = false, false, time.Now().Add(w.timing.Lease)
+		}
+	case *state.AttemptEnded:
+		if b.Accepted && b.Next == protocol.TaskCopied {
+			if l := w.leases[b.Lease]; l != nil {
+				l.phase, l.lapsed, l.expiring, l.deadline = protocol.PhaseCleaning, false, false, time.Now().Add(w.timing.Lease)
+				break
+			}
+		}
+		delete(w.leases, b.Lease)
+	case *state.AttemptCleaned:
+		delete(w.leases, b.Lease)
+	case *state.PilotEnrolled:
+		w.pilots[b.Pilot] = &watchedPilot{seen: time.Now()}
+	case *state.PilotLeft:
+		delete(w.pilots, b.Pilot)
+	}
+}
+
+// reset starts the watch of a new leader from the record: everything was heard of
+// just now (I-9).
+func (w *watch) reset(leases []state.Lease, pilots []state.Pilot) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.leases)
+	clear(w.pilots)
+	for _, l := range leases {
+		phase := protocol.PhaseOffered
+		if l.State == state.Copied {
+			phase = protocol.PhaseCleaning
+		}
+		w.leases[l.ID] = &watchedLease{
+			task: l.Task, pilot: l.Pilot, phase: phase, deadline: now.Add(w.timing.Lease), lapsed: l.State == state.Lapsed,
+		}
+	}
+	for _, p := range pilots {
+		if p.Left == 0 {
+			w.pilots[p.ID] = &watchedPilot{seen: now}
+		}
+	}
+}
+
+// grace gives every lease and pilot a full term: this process was stalled, and
+// what it did not hear may have been said.
+func (w *watch) grace() {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.leases {
+		l.deadline = now.Add(w.timing.Lease)
+	}
+	for _, p := range w.pilots {
+		p.seen = now
+	}
+}
+
+// heard notes a sign of life of a pilot.
+func (w *watch) heard(pilot protocol.PilotID, transport string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pilots[pilot]
+	if p == nil {
+		p = &watchedPilot{}
+		w.pilots[pilot] = p
+	}
+	p.seen, p.transport = time.Now(), transport
+}
+
+// renew notes that a pilot holds a lease in a phase.
+func (w *watch) renew(id protocol.LeaseID, phase protocol.Phase) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.leases[id]; l != nil && !l.lapsed {
+		l.deadline = time.Now().Add(w.timing.Lease)
+		l.expiring = false
+		if phase != 0 {
+			l.phase = phase
+		}
+	}
+}
+
+// phase tells how far a lease has come; 0 when it is not watched.
+func (w *watch) phase(id protocol.LeaseID) protocol.Phase {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.leases[id]; l != nil {
+		return l.phase
+	}
+	return 0
+}
+
+// presence tells when a pilot was last heard of and over what.
+func (w *watch) presence(pilot protocol.PilotID) (seen time.Time, transport string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.pilots[pilot]; p != nil {
+		return p.seen, p.transport
+	}
+	return time.Time{}, ""
+}
+
+// overdue lists what has been silent for too long: leases to expire, each marked
+// as expiring first, and pilots to give up.
+func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	holds := map[protocol.PilotID]bool{}
+	for id, l := range w.leases {
+		if !l.lapsed {
+			holds[l.pilot] = true
+		}
+		if l.lapsed || l.expiring || now.Before(l.deadline) {
+			continue
+		}
+		l.expiring = true
+		leases = append(leases, state.Expire{Lease: id, Task: l.task})
+	}
+	for id, p := range w.pilots {
+		if !holds[id] && !p.leaving && now.Sub(p.seen) > w.timing.Pilot {
+			p.leaving = true
+			pilots = append(pilots, id)
+		}
+	}
+	return leases, pilots
+}
+
+// again lets an expiry or departure that was not committed be proposed again.
+func (w *watch) again(lease protocol.LeaseID, pilot protocol.PilotID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.leases[lease]; l != nil {
+		l.expiring = false
+	}
+	if p := w.pilots[pilot]; p != nil {
+		p.leaving = false
+	}
+}
+
+// watchEvery is how often the leader looks for silence.
+const watchEvery = time.Second
+
+// lead does the leader's work of one term until ctx ends.
+func (s *Server) lead(ctx context.Context, term uint64) {
+	var leases []state.Lease
+	var pilots []state.Pilot
+	s.Record.Read(func(m *state.Machine) {
+		leases = slices.Collect(m.Leases())
+		pilots = slices.Collect(m.Pilots(""))
+	})
+	s.watch.reset(leases, pilots)
+	s.Logger.Info("leading", "term", term, "leases", len(leases), "pilots", len(pilots))
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if pause := time.Since(last); pause > s.Timing.Stall {
+			s.Logger.Warn("this coordinator was stalled; every lease gets a full term", "took", pause)
+			s.watch.grace()
+		}
+		last = time.Now()
+		expire, leave := s.watch.overdue()
+		for _, e := range expire {
+			e.Term = term
+			if _, err := s.propose(ctx, &e); err != nil && ctx.Err() == nil {
+				s.Logger.Warn("silent lease not expired", "lease", e.Lease, "task", e.Task, "err", err)
+				s.watch.again(e.Lease, "")
+			}
+		}
+		for _, p := range leave {
+			c := &state.LeavePilot{Pilot: p, Verdict: protocol.VerdictLost, Reason: "silent"}
+			if _, err := s.propose(ctx, c); err != nil && ctx.Err() == nil {
+				s.Logger.Warn("silent pilot not given up", "pilot", p, "err", err)
+				s.watch.again(protocol.LeaseID{}, p)
+			}
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package pilot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"floe/cache"
+	"floe/pilot/payload"
+	"floe/pilot/stage"
+	"floe/protocol"
+	"floe/protocol/steering"
+	"floe/protocol/steering/expr"
+)
+
+// Attempt is one lease being run: its software, its inputs, its payload, its
+// outputs. The pilot runs many; floe run runs one without any coordinator.
+type Attempt struct {
+	Lease *protocol.Lease
+	// Dir is the attempt's own directory, made by Run and removed by Clean.
+	Dir    string
+	Mover  *stage.Mover
+	Cache  *cache.Store
+	Cores  int
+	GPUs   []string
+	Groups *payload.Groups
+	Logger *slog.Logger
+	// Phase and Log hear of progress; nil does without.
+	Phase func(protocol.Phase)
+	Log   func(*payload.Log)
+	// System is what $system names on this node.
+	System map[string]string
+
+	ctx     context.Context //nolint:containedctx // of the attempt, not of a call: its cause says who ended it
+	dir     payload.Dir
+	outcome payload.Outcome
+	inUse   []*cache.Entry
+	task    *steering.ExpandedTask
+	report  *protocol.Report
+	staged  time.Duration
+	copied  time.Duration
+}
+
+// Document gives the steering document of a digest.
+type Document func(ctx context.Context, d protocol.Digest) (*steering.Document, error)
+
+// Run runs the attempt to its end and reports how it went. The report lacks
+// pilot and log, which the caller adds.
+func (a *Attempt) Run(ctx context.Context, document Document) *protocol.Report {
+	a.ctx = ctx
+	a.report = &protocol.Report{
+		Lease: a.Lease.ID, Task: a.Lease.Task, Passkey: a.Lease.Passkey, StartedUnix: time.Now().Unix(),
+	}
+	if host, err := os.Hostname(); err == nil {
+		a.report.Host = host
+	}
+	started := time.Now()
+	err := a.run(ctx, document)
+	if err != nil {
+		a.report.Verdict, a.report.Evidence = verdictOf(ctx, err), evidence(err)
+		var bad *badInput
+		if errors.As(err, &bad) && a.report.Verdict == protocol.VerdictData {
+			a.report.BadInput = bad.name
+		}
+	}
+	u := &a.report.Usage
+	u.WallMillis = time.Since(started).Milliseconds()
+	u.StageMillis, u.CopyMillis = a.staged.Milliseconds(), a.copied.Milliseconds()
+	u.Cores, u.GPUs = a.Cores, len(a.GPUs)
+	a.report.EndedUnix = time.Now().Unix()
+	return a.report
+}
+
+func (a *Attempt) phase(p protocol.Phase) {
+	if a.Phase != nil {
+		a.Phase(p)
+	}
+}
+
+func (a *Attempt) run(ctx context.Context, document Document) error {
+	a.phase(protocol.PhaseStaging)
+	var err error
+	if a.dir, err = payload.MakeDir(a.Dir); err != nil {
+		return fmt.Errorf("%w: %w", stage.ErrNode, err)
+	}
+	begun := time.Now()
+	doc, err := document(ctx, a.Lease.Steering)
+	if err != nil {
+		return fmt.Errorf("%w: steering document: %w", errFramework, err)
+	}
+	in := steering.ExpandInput{
+		Dataset: a.Lease.Task.Dataset, Job: a.Lease.Task.Job, JobCount: a.Lease.JobCount, Seed: a.Lease.Seed,
+		Options: a.Lease.Options, System: a.System, Environ: environParameters(),
+	}
+	task, problems := steering.ExpandTask(doc, in, a.Lease.Task.Task)
+	if problems.HasErrors() {
+		return fmt.Errorf("%w: %w", errDocument, problems)
+	}
+	a.task = task
+	input, err := a.prepare(ctx, headerText(doc, in))
+	a.staged = time.Since(begun)
+	if err != nil {
+		return err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	a.phase(protocol.PhaseRunning)
+	a.execute(ctx, input)
+	a.report.Verdict, a.report.Evidence = a.outcome.Verdict, a.outcome.Evidence
+	a.report.ExitCode, a.report.Signal = a.outcome.ExitCode, a.outcome.Signal
+	a.report.Usage, a.report.Statistics, a.report.Modules = a.outcome.Usage, a.outcome.Statistics, a.outcome.Modules
+	if a.outcome.Verdict != protocol.VerdictOK {
+		return nil
+	}
+	a.phase(protocol.PhaseCopying)
+	begun = time.Now()
+	err = a.store(ctx, a.task.Data)
+	a.copied += time.Since(begun)
+	return err
+}
+
+// prepare brings software and task-level files to the node, and translates the
+// task for the payload runner.
+func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payload.Task, error) {
+	l := a.Lease
+	task := payload.Task{ID: l.Task, Lease: l.ID, Attempt: l.Attempt, Name: l.TaskName, Jobs: l.JobCount, Seed: l.Seed, Steering: header}
+	if err := a.fetchResources(ctx, a.task.Resources, a.task.Projects, a.task.Classes); err != nil {
+		return task, err
+	}
+	common, err := a.software(ctx, a.task.Projects, a.task.Classes, a.task.Resources)
+	if err != nil {
+		return task, err
+	}
+	for i := range a.task.Trays {
+		tray, err := a.tray(ctx, &a.task.Trays[i], common)
+		if err != nil {
+			return task, err
+		}
+		task.Trays = append(task.Trays, tray)
+	}
+	return task, a.fetch(ctx, a.task.Data)
+}
+
+// headerText is the document's header parameters as text, for classes that name
+// them in the defaults of their own.
+func headerText(doc *steering.Document, in steering.ExpandInput) map[string]string {
+	job, _ := steering.ExpandJob(doc, in) // problems of this task were looked at; others are not ours
+	text := map[string]string{}
+	if job.Parameters != nil {
+		for i, name := range job.Parameters.Keys {
+			text[name] = expr.Text(job.Parameters.Values[i])
+		}
+	}
+	return text
+}
+
+func (a *Attempt) tray(ctx context.Context, t *steering.ExpandedTray, common []string) (payload.Tray, error) {
+	out := payload.Tray{Name: t.Name, Iteration: t.Iteration}
+	resources := append(t.Resources[:len(t.Resources):len(t.Resources)], a.task.Resources...)
+	roots, err := a.software(ctx, t.Projects, t.Classes, resources)
+	if err != nil {
+		return out, err
+	}
+	out.Environment = payload.Environment{Software: append(roots, common...), Shell: t.EnvShell, Clear: t.EnvClear.Or(false)}
+	for i := range t.Modules {
+		m := &t.Modules[i]
+		roots, err := a.software(ctx, m.Projects, m.Classes, append(m.Resources[:len(m.Resources):len(m.Resources)], resources...))
+		if err != nil {
+			return out, err
+		}
+		module := payload.Module{
+			Name: m.Name, Class: m.Class, Src: m.Src,
+			Environment: payload.Environment{Software: roots, Shell: m.EnvShell, Clear: m.EnvClear.Or(false)},
+		}
+		if m.Args != nil {
+			if module.Args, err = json.Marshal(m.Args); err != nil {
+				return out, fmt.Errorf("%w: module %s: args: %w", errDocument, m.Name, err)
+			}
+		}
+		if module.Parameters, err = parametersOf(m.Parameters); err != nil {
+			return out, fmt.Errorf("%w: module %s: %w", errDocument, m.Name, err)
+		}
+		if module.Configs, err = parametersOf(m.Configs); err != nil {
+			return out, fmt.Errorf("%w: module %s: configs: %w", errDocument, m.Name, err)
+		}
+		out.Modules = append(out.Modules, module)
+	}
+	return out, nil
+}
+
+// execute runs the payload under the limits that were granted.
+func (a *Attempt) execute(ctx context.Context, task payload.Task) {
+	granted := &a.Lease.Granted
+	limits := payload.Limits{Walltime: granted.Walltime.Duration(), Memory: granted.Memory, Disk: granted.Disk}
+	options := payload.Options{Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Groups: a.Groups, Around: (*around)(a)}
+	if log, err := payload.OpenLog(a.dir.LogPath(), payload.DefaultLogKeep); err == nil {
+		defer log.Close()
+		options.Output = log
+		if a.Log != nil {
+			a.Log(log)
+			defer a.Log(nil)
+		}
+	}
+	a.outcome = payload.Run(ctx, task, limits, a.dir, options)
+}
+
+// Clean removes the attempt's directory and ends the use of its software.
+func (a *Attempt) Clean() error {
+	for _, e := range a.inUse {
+		e.Release()
+	}
+	if a.dir == "" {
+		return os.RemoveAll(a.Dir)
+	}
+	return a.dir.Remove()
+}
+
+// LogPath is the file of the attempt's log.
+func (a *Attempt) LogPath() string { return a.dir.LogPath() }
+
+// Outcome is how the payload went, once Run has returned.
+func (a *Attempt) Outcome() *payload.Outcome { return &a.outcome }

@@ -1,0 +1,60 @@
+package pilot
+
+import (
+	"slices"
+	"time"
+
+	"floe/protocol"
+)
+
+// packing is what the node has and what running attempts take of it. It is owned
+// by the pilot's loop.
+type packing struct {
+	all  protocol.Resources
+	end  time.Time // of the batch slot; zero is not known
+	used map[protocol.LeaseID]share
+}
+
+// share is what one attempt takes.
+type share struct {
+	cores  int
+	memory protocol.ByteSize
+	disk   protocol.ByteSize
+	gpus   []string // ids
+}
+
+func newPacking(all protocol.Resources, end time.Time) *packing {
+	return &packing{all: all, end: end, used: map[protocol.LeaseID]share{}}
+}
+
+// take reserves what a lease was granted and chooses its cards.
+func (p *packing) take(l *protocol.Lease) share {
+	s := share{cores: max(1, l.Granted.Cores), memory: l.Granted.Memory, disk: l.Granted.Disk}
+	free := p.free()
+	for _, g := range free.GPUs {
+		if len(s.gpus) < l.Granted.GPUs && g.Memory >= l.Granted.GPUMemory && g.Capability >= l.Granted.GPUCapability {
+			s.gpus = append(s.gpus, g.ID)
+		}
+	}
+	p.used[l.ID] = s
+	return s
+}
+
+func (p *packing) release(id protocol.LeaseID) { delete(p.used, id) }
+
+// free is what is left, with the time that remains of the slot.
+func (p *packing) free() protocol.Resources {
+	f := p.all
+	f.GPUs = slices.Clone(p.all.GPUs)
+	for _, s := range p.used {
+		f.Cores -= s.cores
+		f.Memory -= s.memory
+		f.Disk -= s.disk
+		f.GPUs = slices.DeleteFunc(f.GPUs, func(g protocol.GPU) bool { return slices.Contains(s.gpus, g.ID) })
+	}
+	f.Cores, f.Memory, f.Disk = max(0, f.Cores), max(0, f.Memory), max(0, f.Disk)
+	if !p.end.IsZero() {
+		f.Remaining = max(1, protocol.Seconds(time.Until(p.end)/time.Second)) // 0 would say that no end is known
+	}
+	return f
+}

@@ -1,0 +1,634 @@
+package pilot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"floe/cache"
+	"floe/pilot/hardware"
+	"floe/pilot/payload"
+	"floe/pilot/stage"
+	"floe/protocol"
+	"floe/protocol/spool"
+	"floe/protocol/steering"
+)
+
+// Config of a pilot.
+type Config struct {
+	Link LinkConfig
+	// Launch is the launch lease of the pilot job, BatchID the batch system's name for it.
+	Launch  protocol.LaunchID
+	BatchID string
+	// Scratch is where attempts run, Cache what pilots of this node share, Spool where
+	// undelivered reports wait. All are made if needed.
+	Scratch, Cache, Spool string
+	// CacheQuota bounds the cache; 0 is no bound but the disk.
+	CacheQuota protocol.ByteSize
+	// Offer caps what is measured: what the batch system granted. Zero fields do not.
+	Offer protocol.Resources
+	// Walltime is how long this pilot may run; 0 leaves it to the batch system's variables.
+	Walltime time.Duration
+	// Idle is how long to wait without work before leaving.
+	Idle time.Duration
+	// Groups are control groups to run payloads in; nil does without.
+	Groups *payload.Groups
+	Logger *slog.Logger
+}
+
+// Pilot is one pilot process.
+type Pilot struct {
+	config  Config
+	link    *Link
+	cache   *cache.Store
+	spool   *spool.Spool
+	logger  *slog.Logger
+	scratch string
+
+	packing  *packing
+	sequence uint64
+	contact  time.Duration // boot time of the last exchange that was answered
+
+	wake chan struct{} // holds one: an attempt has something to say
+
+	mu       sync.Mutex
+	attempts map[protocol.LeaseID]*running // guarded by mu
+	draining bool                          // guarded by mu
+}
+
+// running is one attempt under way. Its fields are guarded by Pilot.mu.
+type running struct {
+	lease  *protocol.Lease
+	phase  protocol.Phase
+	stop   context.CancelCauseFunc
+	log    *payload.Log
+	told   int64 // how much of the log was sent
+	report *protocol.SignedReport
+	// answer is closed when the report's fate is known: code says which.
+	answer chan struct{}
+	code   protocol.Code
+	// over says that nothing is left to do but to forget it.
+	over bool
+}
+
+// Timing of a pilot.
+const (
+	// askWait is how long an exchange may park, renewEvery how often a pilot that
+	// holds leases speaks. Source: design §4 (renew ≤ 60 s).
+	askWait    = 4 * time.Minute
+	renewEvery = 30 * time.Second
+	// logEvery is how often a pilot with running attempts sends log tails.
+	logEvery = 3 * time.Second
+	// Pauses after a failed exchange: exponential, with full jitter.
+	firstPause = time.Second
+	lastPause  = time.Minute
+	// failedWait is how long a node that fails its own check waits before it leaves,
+	// so that its slot is not refilled at once. Source: research, glideinWMS.
+	failedWait = 10 * time.Minute
+)
+
+// ErrNode: the node failed the pilot's own check.
+var ErrNode = errors.New("the node failed its check")
+
+// Run is the whole life of a pilot: it measures, enrols, works, and leaves when
+// ctx ends (drain), when the slot's time is over, or when it has been idle for too
+// long. It returns nil when it left in order.
+func Run(ctx context.Context, c Config) error {
+	p, err := open(c)
+	if err != nil {
+		return refuse(ctx, &c, err)
+	}
+	defer p.link.Close()
+	offer, report := hardware.Measure(ctx, measureOptions(&c))
+	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
+	for _, problem := range report.Problems {
+		c.Logger.Warn("node has a problem", "err", problem)
+	}
+	if offer.Cores < 1 || offer.Disk <= 0 {
+		return refuse(ctx, &c, fmt.Errorf("%w: %d cores, %v of scratch disk", ErrNode, offer.Cores, offer.Disk))
+	}
+	p.packing = newPacking(offer, report.End)
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	enrolled, err := p.link.Enrol(ctx, protocol.EnrolRequest{
+		Launch: c.Launch, Host: host, BatchID: c.BatchID, Resources: offer, Version: protocol.Version,
+	})
+	if err != nil {
+		return err
+	}
+	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
+	p.contact = bootTime()
+	err = p.work(ctx)
+	if removeErr := os.RemoveAll(p.scratch); removeErr != nil {
+		c.Logger.Warn("scratch directory stays", "err", removeErr)
+	}
+	return err
+}
+
+func open(c Config) (*Pilot, error) {
+	link, err := NewLink(c.Link)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pilot{
+		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), attempts: map[protocol.LeaseID]*running{},
+		scratch: filepath.Join(c.Scratch, string(link.ID())),
+	}
+	if err := os.MkdirAll(p.scratch, 0o700); err != nil {
+		link.Close()
+		return nil, fmt.Errorf("%w: scratch: %w", ErrNode, err)
+	}
+	if p.cache, err = cache.Open(cache.Config{Dir: c.Cache, Quota: c.CacheQuota, Logger: c.Logger}); err != nil {
+		link.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNode, err)
+	}
+	if p.spool, err = spool.Open(c.Spool); err != nil {
+		link.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNode, err)
+	}
+	return p, nil
+}
+
+// refuse waits before a pilot on a bad node leaves.
+func refuse(ctx context.Context, c *Config, err error) error {
+	if !errors.Is(err, ErrNode) {
+		return err
+	}
+	c.Logger.Error("leaving, after a wait that keeps the slot from being refilled at once", "took", failedWait, "err", err)
+	wait := time.NewTimer(failedWait)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+func measureOptions(c *Config) hardware.Options {
+	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer}
+	if c.Walltime > 0 {
+		o.End = time.Now().Add(c.Walltime)
+	}
+	return o
+}
+
+// work exchanges until it is time to leave.
+func (p *Pilot) work(ctx context.Context) error {
+	var attempts sync.WaitGroup
+	defer attempts.Wait()
+	drain := context.AfterFunc(ctx, func() { p.drain(payload.ErrDrain) })
+	defer drain()
+	idleSince := time.Now()
+	failures := 0
+	for {
+		p.fence()
+		held := p.sweep()
+		if held > 0 {
+			idleSince = time.Now()
+		}
+		if held == 0 && (p.isDraining() || time.Since(idleSince) > p.config.Idle || p.slotIsOver()) {
+			return p.leave(ctx)
+		}
+		request, wait := p.compose(idleSince)
+		reply, err := p.exchange(ctx, request, wait)
+		if err != nil {
+			if p.isFatal(err) {
+				p.drain(payload.ErrAbandoned)
+				attempts.Wait()
+				return err
+			}
+			if !errors.Is(err, context.Canceled) {
+				failures++
+				p.logger.Warn("no coordinator answered", "err", err, "attempt", failures)
+				p.pause(failures)
+			}
+			continue
+		}
+		failures = 0
+		p.contact = bootTime()
+		p.obey(reply)
+		for i := range reply.Leases {
+			p.begin(&attempts, &reply.Leases[i])
+		}
+		if err := p.link.Renew(ctx); err != nil && ctx.Err() == nil {
+			p.logger.Warn("certificate not renewed yet", "err", err)
+		}
+	}
+}
+
+// exchange speaks once; it is cut short when an attempt has something to say.
+// Leases granted in an answer that is cut off are sent again: the next exchange
+// does not list them.
+func (p *Pilot) exchange(ctx context.Context, request *protocol.ExchangeRequest, wait time.Duration) (*protocol.ExchangeReply, error) {
+	// Draining must not cut off the reports of what was drained.
+	speaking, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait+30*time.Second)
+	defer cancel()
+	if request.Wait > 0 {
+		woken := make(chan struct{})
+		defer close(woken)
+		go func() {
+			select {
+			case <-p.wake:
+				cancel()
+			case <-woken:
+			}
+		}()
+		if ctx.Err() == nil {
+			stop := context.AfterFunc(ctx, cancel)
+			defer stop()
+		}
+	} else if wait > 0 {
+		p.settle(wait)
+	}
+	return p.link.Exchange(speaking, request)
+}
+
+// settle waits until an attempt has something to say, at most for d.
+func (p *Pilot) settle(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.wake:
+	}
+}
+
+func (p *Pilot) pause(failures int) {
+	ceiling := min(lastPause, firstPause<<min(failures, 10))
+	p.settle(rand.N(ceiling) + 100*time.Millisecond)
+}
+
+// isFatal tells whether speaking again would never help.
+func (p *Pilot) isFatal(err error) bool {
+	switch protocol.CodeOf(err) {
+	case protocol.CodeUnauthorized, protocol.CodeForbidden:
+		return true
+	}
+	return false
+}
+
+// nudge lets the loop speak soon.
+func (p *Pilot) nudge() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// compose lists what is held and what is free. The second result is how long the
+// exchange may take, or wait before it speaks where there is nothing new.
+func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sequence++
+	r := &protocol.ExchangeRequest{Sequence: p.sequence, Free: p.packing.free()}
+	size := 0
+	for id, a := range p.attempts {
+		if a.over {
+			continue
+		}
+		r.Held = append(r.Held, protocol.HeldLease{Lease: id, Task: a.lease.Task, Phase: a.phase})
+		if a.report != nil && len(r.Reports) < protocol.MaxReports && size+len(a.report.Body) < protocol.MaxExchangeBytes/2 {
+			r.Reports = append(r.Reports, *a.report)
+			size += len(a.report.Body)
+		}
+	}
+	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })
+	for id, a := range p.attempts {
+		if a.log == nil || a.phase == protocol.PhaseCleaning || size > protocol.MaxExchangeBytes/2 {
+			continue
+		}
+		data, at, err := a.log.ReadFrom(a.told, protocol.MaxLogTail)
+		if err == nil && len(data) > 0 {
+			r.Logs = append(r.Logs, protocol.LogTail{Lease: id, Offset: at, Data: data})
+			a.told = at + int64(len(data))
+			size += len(data)
+		}
+	}
+	if !p.draining && r.Free.Cores > 0 && !p.slotIsOver() {
+		r.Want = uint16(min(r.Free.Cores, 64))
+		r.Cached = p.cache.Held(protocol.MaxCached)
+	}
+	switch {
+	case len(r.Reports) > 0:
+		return r, 0
+	case len(p.attempts) > 0 && r.Want > 0:
+		// Renewing and asking: parked for as long as the logs may wait.
+		r.Wait = protocol.SecondsOf(logEvery)
+		return r, logEvery
+	case len(p.attempts) > 0:
+		return r, logEvery
+	case r.Want > 0:
+		wait := min(askWait, max(time.Second, p.config.Idle-time.Since(idleSince)))
+		r.Wait = protocol.SecondsOf(wait)
+		return r, wait
+	}
+	return r, time.Second
+}
+
+// obey follows orders and settles the fate of reports.
+func (p *Pilot) obey(reply *protocol.ExchangeReply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range reply.Answers {
+		r := p.attempts[a.Lease]
+		if r == nil || r.report == nil || a.Code.Retryable() || a.Code == protocol.CodeInternal {
+			continue
+		}
+		if a.Code != protocol.CodeOK {
+			p.logger.Warn("report not accepted", "lease", a.Lease, "task", r.lease.Task, "err", a.Code.String()+": "+a.Reason)
+		}
+		r.report, r.code = nil, a.Code
+		close(r.answer)
+		if err := p.spool.Remove(a.Lease); err != nil {
+			p.logger.Warn("delivered report stays in the spool", "lease", a.Lease, "err", err)
+		}
+	}
+	for _, o := range reply.Orders {
+		switch o.Kind {
+		case protocol.OrderAbandon:
+			if r := p.attempts[o.Lease]; r != nil {
+				p.logger.Warn("attempt abandoned", "lease", o.Lease, "task", r.lease.Task, "err", o.Reason)
+				r.stop(payload.ErrAbandoned)
+				if r.report != nil {
+					// Its fate is known: nobody waits for it any more.
+					r.report, r.code = nil, protocol.CodeStale
+					close(r.answer)
+					_ = p.spool.Remove(o.Lease)
+				}
+			}
+		case protocol.OrderDrain:
+			if !p.draining {
+				p.logger.Info("draining", "err", o.Reason)
+			}
+			p.draining = true
+		case protocol.OrderStop:
+			p.drainLocked(payload.ErrDrain)
+		}
+	}
+}
+
+// drain stops taking work and ends what runs, as preempted.
+func (p *Pilot) drain(cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drainLocked(cause)
+	p.nudge()
+}
+
+func (p *Pilot) drainLocked(cause error) {
+	p.draining = true
+	for _, a := range p.attempts {
+		a.stop(cause)
+	}
+}
+
+func (p *Pilot) isDraining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
+}
+
+// slotIsOver tells whether the batch slot ends too soon to begin anything.
+func (p *Pilot) slotIsOver() bool {
+	const margin = 30 * time.Second
+	return !p.packing.end.IsZero() && time.Until(p.packing.end) < margin
+}
+
+// fence kills payloads that no coordinator has confirmed for too long.
+func (p *Pilot) fence() {
+	silent := bootTime() - p.contact
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, a := range p.attempts {
+		if a.report == nil && a.phase < protocol.PhaseCleaning && a.lease.Fence > 0 && silent > a.lease.Fence.Duration() {
+			p.logger.Error("no coordinator for longer than the fence; the payload ends", "lease", id, "task", a.lease.Task, "took", silent)
+			a.stop(payload.ErrFenced)
+		}
+	}
+}
+
+// sweep forgets attempts that are over and returns how many are left.
+func (p *Pilot) sweep() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, a := range p.attempts {
+		if a.over {
+			delete(p.attempts, id)
+			p.packing.release(id)
+		}
+	}
+	return len(p.attempts)
+}
+
+// begin starts an attempt. A lease that was sent again while it runs is ignored.
+func (p *Pilot) begin(attempts *sync.WaitGroup, lease *protocol.Lease) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.attempts[lease.ID] != nil {
+		return
+	}
+	ctx, stop := context.WithCancelCause(context.Background())
+	r := &running{lease: lease, phase: protocol.PhaseOffered, stop: stop, answer: make(chan struct{})}
+	p.attempts[lease.ID] = r
+	if p.draining {
+		stop(payload.ErrDrain)
+	}
+	granted := p.packing.take(lease)
+	p.logger.Info("task leased", "lease", lease.ID, "task", lease.Task, "attempt", lease.Attempt, "name", lease.TaskName)
+	attempts.Go(func() {
+		p.run(ctx, r, granted)
+		stop(nil)
+	})
+}
+
+// setPhase notes how far an attempt has come.
+func (p *Pilot) setPhase(r *running, phase protocol.Phase) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.phase = phase
+}
+
+// run is one attempt from lease to clean-up.
+func (p *Pilot) run(ctx context.Context, r *running, granted share) {
+	defer func() {
+		p.mu.Lock()
+		r.over = true
+		p.mu.Unlock()
+		p.nudge()
+	}()
+	lease := r.lease
+	a := &Attempt{
+		Lease: lease, Dir: filepath.Join(p.scratch, lease.ID.String()),
+		Mover:  &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Logger: p.logger},
+		Cache:  p.cache,
+		Cores:  granted.cores,
+		GPUs:   granted.gpus,
+		Groups: p.config.Groups,
+		Logger: p.logger.With("lease", lease.ID.String(), "task", lease.Task.String()),
+		Phase:  func(phase protocol.Phase) { p.setPhase(r, phase) },
+		Log: func(l *payload.Log) {
+			p.mu.Lock()
+			r.log = l
+			p.mu.Unlock()
+		},
+		System: systemParameters(),
+	}
+	report := a.Run(ctx, p.document)
+	if record, err := p.storeLog(a); err != nil {
+		a.Logger.Warn("log not stored", "err", err)
+	} else {
+		report.Log = record
+	}
+	report.Pilot = p.link.ID()
+	a.Logger.Info("attempt ended", "verdict", report.Verdict.String(), "took", time.Duration(report.Usage.WallMillis)*time.Millisecond, "err", report.Evidence)
+	p.finish(r, a, report)
+	if err := a.Clean(); err != nil {
+		a.Logger.Warn("attempt's directory stays", "err", err)
+	}
+}
+
+// finish delivers the report, publishes what was accepted, and says when that is
+// done.
+func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
+	if errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
+		p.discard(a, report)
+		return // the coordinators have ended the lease: nobody waits for a report
+	}
+	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
+	report.Cleaned = !publish
+	switch p.deliver(r, report) {
+	case protocol.CodeOK:
+	case protocol.CodeStale, protocol.CodeBadRequest:
+		p.discard(a, report)
+		return
+	default:
+		return // it stays in the spool
+	}
+	if !publish {
+		return
+	}
+	p.setPhase(r, protocol.PhaseCleaning)
+	for _, o := range report.Outputs {
+		if err := a.Mover.Publish(context.WithoutCancel(a.ctx), o); err != nil {
+			// Its bytes are where the record says; only the final name is missing.
+			a.Logger.Error("output keeps its attempt's name", "err", err)
+		}
+	}
+	report.Cleaned = true
+	p.deliver(r, report)
+}
+
+func (p *Pilot) discard(a *Attempt, report *protocol.Report) {
+	if err := a.Mover.Discard(context.WithoutCancel(a.ctx), report.Outputs); err != nil {
+		a.Logger.Warn("outputs of an attempt that does not count stay", "err", err)
+	}
+}
+
+// deliver signs a report, keeps it on disk, and waits for its fate.
+func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
+	signed, err := protocol.SignReport(report, p.link.Key())
+	if err == nil {
+		err = p.spool.Put(report.Lease, signed)
+	}
+	if err != nil {
+		p.logger.Error("report not kept on disk; it is sent all the same", "lease", report.Lease, "err", err)
+	}
+	p.mu.Lock()
+	r.report, r.answer = &signed, make(chan struct{})
+	answer := r.answer
+	p.mu.Unlock()
+	p.nudge()
+	<-answer
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return r.code
+}
+
+// storeLog sends an attempt's log to the blob store.
+func (p *Pilot) storeLog(a *Attempt) (protocol.LogRecord, error) {
+	f, err := os.Open(a.dir.LogPath())
+	if err != nil {
+		return protocol.LogRecord{}, err
+	}
+	defer f.Close()
+	record := a.outcome.Log
+	if record.Digest.IsZero() || errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
+		return record, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), time.Minute)
+	defer cancel()
+	return record, p.link.putBlob(ctx, a.Lease, "log", record.Digest, record.Size, f)
+}
+
+// document fetches a steering document once, through the cache, and parses it.
+func (p *Pilot) document(ctx context.Context, d protocol.Digest) (*steering.Document, error) {
+	source := cache.Source{Name: "coordinator", Open: func(ctx context.Context) (io.ReadCloser, error) { return p.link.GetBlob(ctx, d) }}
+	entry, err := p.cache.Blob(ctx, d, []cache.Source{source})
+	if err != nil {
+		return nil, err
+	}
+	defer entry.Release()
+	text, err := os.ReadFile(entry.Path)
+	if err != nil {
+		return nil, err
+	}
+	doc, problems := steering.Parse("steering", text)
+	return doc, problems.Err()
+}
+
+// leave says good-bye and delivers what is left in the spool.
+func (p *Pilot) leave(ctx context.Context) error {
+	reason := "idle"
+	switch {
+	case ctx.Err() != nil:
+		reason = "drained"
+	case p.slotIsOver():
+		reason = "end of slot"
+	case p.isDraining():
+		reason = "drained by order"
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	p.sequence++
+	request := &protocol.ExchangeRequest{Sequence: p.sequence, Free: p.packing.free(), Leaving: true, Reason: reason}
+	if reports, err := p.spool.Pending(protocol.MaxReports); err == nil {
+		request.Reports = reports
+	}
+	reply, err := p.link.Exchange(ctx, request)
+	if err != nil {
+		p.logger.Warn("left without a good-bye", "err", err)
+		return nil
+	}
+	p.logger.Info("leaving", "err", reason)
+	return p.spool.Delivered(reply.Answers)
+}
+
+// systemParameters are what $system names on this node.
+func systemParameters() map[string]string {
+	host, _ := os.Hostname()
+	return map[string]string{"hostname": host}
+}
+
+// environParameters are the variables that $environ may name: none that hold secrets.
+func environParameters() map[string]string {
+	all := map[string]string{}
+	for _, v := range os.Environ() {
+		name, value, ok := strings.Cut(v, "=")
+		if ok && !payload.Withheld(name) {
+			all[name] = value
+		}
+	}
+	return all
+}

@@ -1,0 +1,148 @@
+package pilot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"floe/cache"
+	"floe/pilot/stage"
+	"floe/protocol"
+	"floe/protocol/steering"
+)
+
+// errSoftware: a software environment could not be had or did not verify.
+var errSoftware = errors.New("software environment")
+
+// software finds the trees that a tray's projects and classes name. Until a
+// catalog publishes metaprojects, the document says where they are: a project is
+// the resource whose local name is the project's, or the project's and its class
+// or version joined by a dash; a class is the resource of its resource_name. The
+// resource must be a tarball with a SHA-256: it comes through the cache.
+func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProject, classes []steering.ExpandedClass, resources []steering.ExpandedResource) ([]string, error) {
+	var roots []string
+	for _, p := range projects {
+		names := []string{p.Name}
+		for _, v := range []string{p.Class, p.Version} {
+			if v != "" {
+				names = append(names, p.Name+"-"+v)
+			}
+		}
+		r := findResource(resources, names...)
+		if r == nil {
+			return nil, fmt.Errorf("%w: project %s: no resource of the document has the local name %s", errSoftware, p.Name, strings.Join(names, " or "))
+		}
+		root, err := a.tree(ctx, r)
+		if err != nil {
+			return nil, fmt.Errorf("%w: project %s: %w", errSoftware, p.Name, err)
+		}
+		roots = append(roots, root)
+	}
+	for _, c := range classes {
+		if c.ResourceName == "" && c.Src == "" {
+			continue // named for the record; the environment has it
+		}
+		name := c.ResourceName
+		if name == "" {
+			name = c.Name
+		}
+		r := findResource(resources, name)
+		if r == nil {
+			return nil, fmt.Errorf("%w: class %s: no resource of the document has the local name %s; give its tarball as a resource with a checksum", errSoftware, c.Name, name)
+		}
+		root, err := a.tree(ctx, r)
+		if err != nil {
+			return nil, fmt.Errorf("%w: class %s: %w", errSoftware, c.Name, err)
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
+}
+
+func findResource(resources []steering.ExpandedResource, names ...string) *steering.ExpandedResource {
+	for i := range resources {
+		for _, n := range names {
+			if local := resources[i].Local; local == n || trimArchive(local) == n {
+				return &resources[i]
+			}
+		}
+	}
+	return nil
+}
+
+// trimArchive cuts the suffix of a tarball.
+func trimArchive(name string) string {
+	for _, s := range []string{".tar.zst", ".tar.gz", ".tgz", ".tar"} {
+		if t, ok := strings.CutSuffix(name, s); ok {
+			return t
+		}
+	}
+	return name
+}
+
+// isSoftware tells whether a resource is a tarball that a project or class
+// anywhere in the task names, and so not a file of the working directory.
+func (a *Attempt) isSoftware(r *steering.ExpandedResource, projects []steering.ExpandedProject, classes []steering.ExpandedClass) bool {
+	if names(r, projects, classes) || names(r, a.task.Projects, a.task.Classes) {
+		return true
+	}
+	for i := range a.task.Trays {
+		t := &a.task.Trays[i]
+		if names(r, t.Projects, t.Classes) {
+			return true
+		}
+		for j := range t.Modules {
+			if names(r, t.Modules[j].Projects, t.Modules[j].Classes) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func names(r *steering.ExpandedResource, projects []steering.ExpandedProject, classes []steering.ExpandedClass) bool {
+	one := []steering.ExpandedResource{*r}
+	for _, p := range projects {
+		if findResource(one, p.Name, p.Name+"-"+p.Class, p.Name+"-"+p.Version) != nil {
+			return true
+		}
+	}
+	for _, c := range classes {
+		if c.ResourceName == "" && c.Src == "" {
+			continue
+		}
+		if findResource(one, c.Name, c.ResourceName) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// tree unpacks a resource through the cache and keeps it in use until the attempt
+// is over.
+func (a *Attempt) tree(ctx context.Context, r *steering.ExpandedResource) (string, error) {
+	d, err := protocol.ParseDigest(r.Checksum)
+	if err != nil {
+		return "", fmt.Errorf("resource %s: checksum: %w", r.Local, err)
+	}
+	e, err := a.Cache.Tree(ctx, d, []cache.Source{a.Mover.Source(r.Remote)})
+	if err != nil {
+		return "", err
+	}
+	a.inUse = append(a.inUse, e)
+	return e.Path, nil
+}
+
+// resourceInput is a resource that is a plain file, as an input.
+func resourceInput(r *steering.ExpandedResource) stage.Input {
+	local := r.Local
+	if local == "" {
+		local = filepath.Base(r.Remote)
+	}
+	return stage.Input{
+		URL: r.Remote, Local: local, Checksum: r.Checksum, Compression: stage.Compression(r.Compression),
+		Cached: r.Cache.Or(strings.HasPrefix(r.Checksum, "sha256:")), Optional: r.Transfer == steering.TransferMaybe,
+	}
+}
