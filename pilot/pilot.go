@@ -76,6 +76,11 @@ type running struct {
 	// answer is closed when the report's fate is known: code says which.
 	answer chan struct{}
 	code   protocol.Code
+	// last says that no other report will follow this one: once it is answered, the
+	// lease is nothing to renew any more.
+	last bool
+	// settled says that the last report was answered.
+	settled bool
 	// over says that nothing is left to do but to forget it.
 	over bool
 }
@@ -295,7 +300,7 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 	r := &protocol.ExchangeRequest{Sequence: p.sequence, Free: p.packing.free()}
 	size := 0
 	for id, a := range p.attempts {
-		if a.over {
+		if a.over || a.settled {
 			continue
 		}
 		r.Held = append(r.Held, protocol.HeldLease{Lease: id, Task: a.lease.Task, Phase: a.phase})
@@ -350,6 +355,7 @@ func (p *Pilot) obey(reply *protocol.ExchangeReply) {
 			p.logger.Warn("report not accepted", "lease", a.Lease, "task", r.lease.Task, "err", a.Code.String()+": "+a.Reason)
 		}
 		r.report, r.code = nil, a.Code
+		r.settled = r.last || a.Code != protocol.CodeOK
 		close(r.answer)
 		if err := p.spool.Remove(a.Lease); err != nil {
 			p.logger.Warn("delivered report stays in the spool", "lease", a.Lease, "err", err)
@@ -358,12 +364,12 @@ func (p *Pilot) obey(reply *protocol.ExchangeReply) {
 	for _, o := range reply.Orders {
 		switch o.Kind {
 		case protocol.OrderAbandon:
-			if r := p.attempts[o.Lease]; r != nil {
+			if r := p.attempts[o.Lease]; r != nil && !r.settled {
 				p.logger.Warn("attempt abandoned", "lease", o.Lease, "task", r.lease.Task, "err", o.Reason)
 				r.stop(payload.ErrAbandoned)
 				if r.report != nil {
 					// Its fate is known: nobody waits for it any more.
-					r.report, r.code = nil, protocol.CodeStale
+					r.report, r.code, r.settled = nil, protocol.CodeStale, true
 					close(r.answer)
 					_ = p.spool.Remove(o.Lease)
 				}
@@ -546,7 +552,7 @@ func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
 		p.logger.Error("report not kept on disk; it is sent all the same", "lease", report.Lease, "err", err)
 	}
 	p.mu.Lock()
-	r.report, r.answer = &signed, make(chan struct{})
+	r.report, r.answer, r.last = &signed, make(chan struct{}), report.Cleaned
 	answer := r.answer
 	p.mu.Unlock()
 	p.nudge()

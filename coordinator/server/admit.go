@@ -107,6 +107,10 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 			user, known = m.User(token.User)
 		}
 	})
+	if term, _ := s.Record.Leading(); !known && term == 0 {
+		// A follower that is behind, or a cluster without a leader, cannot say no.
+		return caller, who, protocol.Errorf(protocol.CodeUnknown, "the token is not known here yet; repeat the request")
+	}
 	if !known || user.Disabled {
 		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")
 	}

@@ -16,7 +16,7 @@ import (
 // drawSeed draws a dataset's seed: never 0, which means none was given.
 func drawSeed() uint64 { return rand.Uint64()>>1 + 1 }
 
-type pilotsInput struct{ page }
+type pilotsInput struct{ Page }
 
 // pilots lists the pilots that are there now.
 func (s *Server) pilots(_ context.Context, in *pilotsInput) (*body[protocol.PilotPage], error) {

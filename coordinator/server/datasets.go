@@ -178,7 +178,7 @@ func sorted(sites []protocol.SiteID) []protocol.SiteID {
 type datasetsInput struct {
 	State string `query:"state" enum:"processing,suspended,complete,errors,"`
 	Owner string `query:"owner"`
-	page
+	Page
 }
 
 // datasets lists datasets, newest first.
@@ -204,14 +204,16 @@ func (s *Server) datasets(_ context.Context, in *datasetsInput) (*body[protocol.
 	return &body[protocol.DatasetPage]{reply}, nil
 }
 
-type datasetPath struct {
+// DatasetPath is the part of an address that names a dataset. It and its like are
+// exported because huma fills embedded structs only then.
+type DatasetPath struct {
 	Dataset uint32 `path:"dataset" minimum:"1"`
 }
 
-func (p *datasetPath) id() protocol.DatasetID { return protocol.DatasetID(p.Dataset) }
+func (p *DatasetPath) id() protocol.DatasetID { return protocol.DatasetID(p.Dataset) }
 
 // dataset shows one dataset with its tasks.
-func (s *Server) dataset(_ context.Context, in *datasetPath) (*body[protocol.Dataset], error) {
+func (s *Server) dataset(_ context.Context, in *DatasetPath) (*body[protocol.Dataset], error) {
 	d, err := s.view(in.id())
 	if err != nil {
 		return nil, err
@@ -271,7 +273,7 @@ const patternAct = "POST /v1/datasets/{dataset}/actions"
 
 // act suspends, resumes or resets, or says what that would do.
 func (s *Server) act(ctx context.Context, in *struct {
-	datasetPath
+	DatasetPath
 	Body protocol.ActionRequest
 }) (*body[protocol.ActionReply], error) {
 	d, err := s.view(in.id())

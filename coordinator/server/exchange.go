@@ -174,6 +174,8 @@ func (s *Server) renewHeld(ctx context.Context, pilot *state.Pilot, request *pro
 			listed[h.Lease] = true
 			l, ok := m.Lease(h.Task)
 			switch {
+			case settled(reply, h.Lease):
+				// Its report was answered just now: that says all.
 			case !ok || l.ID != h.Lease || l.Pilot != pilot.ID:
 				reply.Orders = append(reply.Orders, protocol.Order{Kind: protocol.OrderAbandon, Lease: h.Lease, Reason: "the lease is no longer current"})
 			case l.State == state.Lapsed:
@@ -208,6 +210,16 @@ func (s *Server) renewHeld(ctx context.Context, pilot *state.Pilot, request *pro
 	if draining {
 		reply.Orders = append(reply.Orders, protocol.Order{Kind: protocol.OrderDrain, Reason: "an operator drains this pilot"})
 	}
+}
+
+// settled tells whether the reply answers a report on the lease for good.
+func settled(reply *protocol.ExchangeReply, id protocol.LeaseID) bool {
+	for _, a := range reply.Answers {
+		if a.Lease == id && !a.Code.Retryable() {
+			return true
+		}
+	}
+	return false
 }
 
 // reported tells whether the request carries a report on the lease. Decoding it

@@ -10,7 +10,7 @@ import (
 )
 
 // explain says why a task is where it is.
-func (s *Server) explain(_ context.Context, in *taskPath) (*body[protocol.Explanation], error) {
+func (s *Server) explain(_ context.Context, in *TaskPath) (*body[protocol.Explanation], error) {
 	d, id, err := s.taskOf(in)
 	if err != nil {
 		return nil, err

@@ -14,9 +14,9 @@ import (
 )
 
 type jobsInput struct {
-	datasetPath
+	DatasetPath
 	State string `query:"state" enum:"queued,processing,ok,error,suspended,"`
-	page
+	Page
 }
 
 // jobs lists the jobs of a dataset in order of index.
@@ -49,13 +49,14 @@ func (s *Server) jobs(_ context.Context, in *jobsInput) (*body[protocol.JobPage]
 	return &body[protocol.JobPage]{reply}, nil
 }
 
-type jobPath struct {
-	datasetPath
+// JobPath names a job.
+type JobPath struct {
+	DatasetPath
 	Job uint32 `path:"job"`
 }
 
 // job shows one job with its tasks.
-func (s *Server) job(_ context.Context, in *jobPath) (*body[protocol.Job], error) {
+func (s *Server) job(_ context.Context, in *JobPath) (*body[protocol.Job], error) {
 	d, err := s.jobView(in)
 	if err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func (s *Server) job(_ context.Context, in *jobPath) (*body[protocol.Job], error
 	return &body[protocol.Job]{reply}, nil
 }
 
-func (s *Server) jobView(in *jobPath) (state.Dataset, error) {
+func (s *Server) jobView(in *JobPath) (state.Dataset, error) {
 	d, err := s.view(in.id())
 	if err == nil && in.Job >= d.Jobs {
 		err = protocol.Errorf(protocol.CodeNotFound, "dataset %d has %d jobs, no job %d", d.ID, d.Jobs, in.Job)
@@ -95,10 +96,10 @@ func (s *Server) describeTask(m *state.Machine, d *state.Dataset, id protocol.Ta
 }
 
 type tasksInput struct {
-	datasetPath
+	DatasetPath
 	State string `query:"state" enum:"waiting,queued,processing,copied,ok,error,suspended,"`
 	Task  string `query:"task"`
-	page
+	Page
 }
 
 // tasks lists the tasks of a dataset, task by task and within each by job. The
@@ -178,14 +179,15 @@ func taskByName(d *state.Dataset, name string) int {
 	return -1
 }
 
-type taskPath struct {
-	jobPath
+// TaskPath names a task.
+type TaskPath struct {
+	JobPath
 	Task string `path:"task" doc:"name or index"`
 }
 
 // taskOf resolves a task's address.
-func (s *Server) taskOf(in *taskPath) (state.Dataset, protocol.TaskID, error) {
-	d, err := s.jobView(&in.jobPath)
+func (s *Server) taskOf(in *TaskPath) (state.Dataset, protocol.TaskID, error) {
+	d, err := s.jobView(&in.JobPath)
 	if err != nil {
 		return d, protocol.TaskID{}, err
 	}
@@ -197,7 +199,7 @@ func (s *Server) taskOf(in *taskPath) (state.Dataset, protocol.TaskID, error) {
 }
 
 // task shows one task with its ended attempts.
-func (s *Server) task(ctx context.Context, in *taskPath) (*body[protocol.Task], error) {
+func (s *Server) task(ctx context.Context, in *TaskPath) (*body[protocol.Task], error) {
 	d, id, err := s.taskOf(in)
 	if err != nil {
 		return nil, err
@@ -223,22 +225,13 @@ func (s *Server) attempts(ctx context.Context, id protocol.TaskID) ([]protocol.A
 	}
 	all := make([]protocol.Attempt, 0, len(found))
 	for i := range found {
-		all = append(all, describeAttempt(&found[i]))
+		all = append(all, found[i].Public())
 	}
 	return all, nil
 }
 
-func describeAttempt(a *history.Attempt) protocol.Attempt {
-	return protocol.Attempt{
-		Lease: a.Lease.String(), Number: a.Attempt, Task: a.Task, Verdict: a.Verdict, Accepted: a.Accepted, Withdrawn: a.Withdrawn,
-		Evidence: a.Evidence, ExitCode: a.ExitCode, Signal: a.Signal, Site: a.Site, Pilot: a.Pilot, Host: a.Host,
-		Granted: int64(a.GrantedWall), Ended: int64(a.EndedWall), Usage: a.Usage, Statistics: a.Statistics,
-		Outputs: a.Outputs, Modules: a.Modules, Log: a.Log,
-	}
-}
-
 // statistics sums up what the modules counted, task by task.
-func (s *Server) statistics(ctx context.Context, in *datasetPath) (*body[protocol.StatisticsReply], error) {
+func (s *Server) statistics(ctx context.Context, in *DatasetPath) (*body[protocol.StatisticsReply], error) {
 	d, err := s.view(in.id())
 	if err != nil {
 		return nil, err
@@ -278,8 +271,8 @@ func add(to *protocol.UsageTotal, u *history.UsageSum) {
 }
 
 type outputsInput struct {
-	datasetPath
-	page
+	DatasetPath
+	Page
 }
 
 // outputs lists the permanent outputs of accepted attempts.

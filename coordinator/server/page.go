@@ -13,15 +13,15 @@ import (
 // body is the answer of a people's verb.
 type body[T any] struct{ Body T }
 
-// page is the part of a list's input that all lists share.
-type page struct {
+// Page is the part of a list's input that all lists share.
+type Page struct {
 	Limit  int    `query:"limit" minimum:"0" maximum:"1000" doc:"rows at most; 0 is 100"`
 	Cursor string `query:"cursor" maxLength:"64" doc:"Next of the page before"`
 }
 
 const defaultLimit = 100
 
-func (p *page) limit() int {
+func (p *Page) limit() int {
 	if p.Limit == 0 {
 		return defaultLimit
 	}
@@ -29,7 +29,7 @@ func (p *page) limit() int {
 }
 
 // after reads a numeric cursor; start without one.
-func (p *page) after(start int64) (int64, error) {
+func (p *Page) after(start int64) (int64, error) {
 	if p.Cursor == "" {
 		return start, nil
 	}
@@ -54,8 +54,8 @@ func number(text string) (int64, error) {
 
 // pathOf reads a task's address off a plain handler's request, as far as its
 // pattern has one.
-func pathOf(r *http.Request) (*taskPath, error) {
-	in := &taskPath{Task: r.PathValue("task")}
+func pathOf(r *http.Request) (*TaskPath, error) {
+	in := &TaskPath{Task: r.PathValue("task")}
 	dataset, err := strconv.ParseUint(r.PathValue("dataset"), 10, 32)
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeBadRequest, "dataset %q: want its number", r.PathValue("dataset"))
