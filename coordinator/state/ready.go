@@ -1,7 +1,9 @@
 package state
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/tidwall/btree"
@@ -20,6 +22,7 @@ type ready struct {
 // sites.
 type readyClass struct {
 	key          string
+	demand       string // key without Twin: equal where the same pilots fit
 	requirements protocol.Requirements
 	sites        SiteRule
 	lanes        int // linked
@@ -71,14 +74,17 @@ func (m *Machine) link(d *dataset, t protocol.TaskIndex, i int) {
 	}
 	key := readyKey{raise(&v.classes[l.class].requirements, l.steps), d.sites, 0}
 	var c *readyClass
-	for {
+	for demand := ""; ; {
 		b, err := protocol.Marshal(&key)
 		if err != nil {
 			panic("state: requirements cannot be encoded: " + err.Error())
 		}
+		if key.Twin == 0 {
+			demand = string(b)
+		}
 		known := false
 		if c, known = m.ready.byKey.Get(string(b)); !known {
-			c = &readyClass{key: string(b), requirements: key.Requirements, sites: key.Sites, at: -1}
+			c = &readyClass{key: string(b), demand: demand, requirements: key.Requirements, sites: key.Sites, at: -1}
 			m.ready.byKey.Set(c.key, c)
 		}
 		if !slices.ContainsFunc(v.lanes, func(o lane) bool { return o.ready == c }) {
@@ -249,7 +255,7 @@ func (m *Machine) dequeue(d *dataset, t protocol.TaskIndex, jobs jobSet) bool {
 	return want == 0
 }
 
-// noteReleased gathers releases, so that an entry announces each lane about once.
+// noteReleased gathers releases, so that an entry announces each lane once.
 func (m *Machine) noteReleased(ref laneRef, c *readyClass, n uint64) {
 	for i := len(m.released) - 1; i >= max(0, len(m.released)-8); i-- {
 		if r := &m.released[i]; r.ref == ref && r.class == c {
@@ -260,9 +266,26 @@ func (m *Machine) noteReleased(ref laneRef, c *readyClass, n uint64) {
 	m.released = append(m.released, release{ref, c, n})
 }
 
+// announceReleased emits what was gathered. Lanes and classes of a restored
+// machine may have come about in another order, so the order is made here.
 func (m *Machine) announceReleased() {
-	for i := range m.released {
-		r := &m.released[i]
+	if len(m.released) == 0 {
+		return
+	}
+	order := func(a, b release) int {
+		if c := cmp.Or(cmp.Compare(a.ref.dataset, b.ref.dataset), cmp.Compare(a.ref.task, b.ref.task)); c != 0 {
+			return c
+		}
+		d, _ := m.datasets.Get(a.ref.dataset)
+		lanes := d.tasks[a.ref.task].lanes
+		return cmp.Or(lanes[a.ref.lane].compare(&lanes[b.ref.lane]), strings.Compare(a.class.demand, b.class.demand))
+	}
+	slices.SortFunc(m.released, order)
+	for i := 0; i < len(m.released); {
+		r := m.released[i]
+		for i++; i < len(m.released) && order(r, m.released[i]) == 0; i++ {
+			r.count += m.released[i].count
+		}
 		m.emit(&TasksReleased{
 			Dataset: r.ref.dataset, Task: r.ref.task, Count: r.count,
 			Requirements: r.class.requirements, Sites: r.class.sites,

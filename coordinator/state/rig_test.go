@@ -15,13 +15,14 @@ import (
 // must give the same events and the same record. After each entry the invariants
 // are checked.
 type rig struct {
-	t     failer
-	m     *Machine
-	index uint64
-	term  uint64
-	wall  UnixMillis
-	log   [][]byte
-	quick bool // no second machine and no checks
+	t      failer
+	m      *Machine
+	index  uint64
+	term   uint64
+	wall   UnixMillis
+	log    [][]byte
+	quick  bool // no second machine and no checks
+	ledger *ledger
 }
 
 // failer is what testing.T and rapid.T have in common.
@@ -31,7 +32,7 @@ type failer interface {
 }
 
 func newRig(t failer) *rig {
-	return &rig{t: t, m: New(), term: 1, wall: 1_700_000_000_000}
+	return &rig{t: t, m: New(), ledger: newLedger(t), term: 1, wall: 1_700_000_000_000}
 }
 
 func mustEncode(t failer, c Command) []byte {
@@ -100,6 +101,7 @@ func (r *rig) applyEntry(entry []byte, term uint64) ([]Answer, []Event) {
 		r.t.Fatalf("a restored machine came to another record at index %d", r.index)
 	}
 	checkInvariants(r.t, r.m)
+	r.ledger.fold(r.m, events)
 	return answers, events
 }
 
@@ -171,13 +173,19 @@ func submission(id protocol.DatasetID, jobs uint32, tasks []TaskSpec) *SubmitDat
 // enrol makes a site known, and a pilot at it.
 func (r *rig) enrol(pilot protocol.PilotID, site protocol.SiteID, has protocol.Resources) {
 	r.t.Helper()
+	r.apply(0, &PutSite{Site: site})
+	r.enrolAt(pilot, site, has)
+}
+
+// enrolAt enrols a pilot at a known site.
+func (r *rig) enrolAt(pilot protocol.PilotID, site protocol.SiteID, has protocol.Resources) {
+	r.t.Helper()
 	ticket := digestOf("ticket " + string(pilot))
 	answers, _ := r.apply(0,
-		&PutSite{Site: site},
 		&PutTicket{Site: site, Hash: ticket, Uses: 1, Expires: r.m.Time() + Hour},
 		&EnrolPilot{Pilot: pilot, Site: site, TicketHash: ticket, PublicKey: make([]byte, 32), Host: "node-" + string(pilot), Resources: has},
 	)
-	if a := answers[2]; a.Code != protocol.CodeOK {
+	if a := answers[1]; a.Code != protocol.CodeOK {
 		r.t.Fatalf("EnrolPilot(%s) answered %v: %s", pilot, a.Code, a.Reason)
 	}
 }
