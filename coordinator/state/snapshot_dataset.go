@@ -85,10 +85,13 @@ func (d *dataset) persist(p *persister) {
 		for k := range v.counts {
 			var slices [][]byte
 			for i := range v.counts[k].slices {
-				slices = append(slices, encode(&v.counts[k].slices[i]))
-			}
-			for len(slices) > 0 && slices[len(slices)-1] == nil {
-				slices = slices[:len(slices)-1] // of a count that was higher once
+				if data := encode(&v.counts[k].slices[i]); data != nil {
+					// Slices above the last that is not empty are of a count that was higher once.
+					for len(slices) < i {
+						slices = append(slices, nil)
+					}
+					slices = append(slices, data)
+				}
 			}
 			w.Counts = append(w.Counts, slices)
 		}
