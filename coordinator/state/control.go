@@ -92,7 +92,7 @@ func (d *dataset) planReset(s *Selection) *resetPlan {
 			}
 			again = roaring.And(again, gone)
 			for _, parent := range d.tasks[t].spec.Parents {
-				p.chosen[parent].Or(again)
+				p.chosen[parent].Or(roaring.And(again, d.tasks[parent].finishedJobs()))
 			}
 		}
 		for t := range n {
@@ -119,7 +119,7 @@ func (d *dataset) planBelow(p *resetPlan, t int) {
 		above.AndNot(v.in[protocol.TaskSuspended].view())
 	}
 	p.below[t] = above
-	p.withdrawn[t] = roaring.Or(v.in[protocol.TaskOK].view(), v.in[protocol.TaskCopied].view())
+	p.withdrawn[t] = v.finishedJobs()
 	p.withdrawn[t].And(roaring.Or(above, p.chosen[t]))
 }
 
@@ -189,8 +189,7 @@ func (d *dataset) readyJobs(t protocol.TaskIndex) *roaring.Bitmap {
 	ready := roaring.New()
 	ready.AddRange(0, uint64(d.jobs))
 	for _, parent := range d.tasks[t].spec.Parents {
-		v := &d.tasks[parent]
-		ready.And(roaring.Or(v.in[protocol.TaskOK].view(), v.in[protocol.TaskCopied].view()))
+		ready.And(d.tasks[parent].finishedJobs())
 	}
 	return ready
 }

@@ -207,6 +207,11 @@ func (v *vertex) finished(j uint32) bool {
 	return v.in[protocol.TaskOK].has(j) || v.in[protocol.TaskCopied].has(j)
 }
 
+// finishedJobs returns a fresh set of the jobs whose task is finished.
+func (v *vertex) finishedJobs() *roaring.Bitmap {
+	return roaring.Or(v.in[protocol.TaskOK].view(), v.in[protocol.TaskCopied].view())
+}
+
 // parentsFinished tells whether all parents of a task are copied or ok.
 func (d *dataset) parentsFinished(t protocol.TaskIndex, j uint32) bool {
 	for _, p := range d.tasks[t].spec.Parents {
