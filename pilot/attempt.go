@@ -2,7 +2,6 @@ package pilot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/steering"
-	"floe/protocol/steering/expr"
 )
 
 // Attempt is one lease being run: its software, its inputs, its payload, its
@@ -101,7 +99,10 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 		return fmt.Errorf("%w: %w", errDocument, problems)
 	}
 	a.task = task
-	input, err := a.prepare(ctx, headerText(doc, in))
+	// For classes that name header parameters in the defaults of their own. Problems
+	// of other tasks are not ours.
+	job, _ := steering.ExpandJob(doc, in)
+	input, err := a.prepare(ctx, payload.Texts(job.Parameters))
 	a.staged = time.Since(begun)
 	if err != nil {
 		return err
@@ -132,65 +133,14 @@ func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payloa
 	if err := a.fetchResources(ctx, a.task.Resources, a.task.Projects, a.task.Classes); err != nil {
 		return task, err
 	}
-	common, err := a.software(ctx, a.task.Projects, a.task.Classes, a.task.Resources)
+	var err error
+	task.Trays, err = payload.Trays(a.task, func(p []steering.ExpandedProject, c []steering.ExpandedClass, r []steering.ExpandedResource) ([]string, error) {
+		return a.software(ctx, p, c, r)
+	})
 	if err != nil {
 		return task, err
 	}
-	for i := range a.task.Trays {
-		tray, err := a.tray(ctx, &a.task.Trays[i], common)
-		if err != nil {
-			return task, err
-		}
-		task.Trays = append(task.Trays, tray)
-	}
 	return task, a.fetch(ctx, a.task.Data)
-}
-
-// headerText is the document's header parameters as text, for classes that name
-// them in the defaults of their own.
-func headerText(doc *steering.Document, in steering.ExpandInput) map[string]string {
-	job, _ := steering.ExpandJob(doc, in) // problems of this task were looked at; others are not ours
-	text := map[string]string{}
-	if job.Parameters != nil {
-		for i, name := range job.Parameters.Keys {
-			text[name] = expr.Text(job.Parameters.Values[i])
-		}
-	}
-	return text
-}
-
-func (a *Attempt) tray(ctx context.Context, t *steering.ExpandedTray, common []string) (payload.Tray, error) {
-	out := payload.Tray{Name: t.Name, Iteration: t.Iteration}
-	resources := append(t.Resources[:len(t.Resources):len(t.Resources)], a.task.Resources...)
-	roots, err := a.software(ctx, t.Projects, t.Classes, resources)
-	if err != nil {
-		return out, err
-	}
-	out.Environment = payload.Environment{Software: append(roots, common...), Shell: t.EnvShell, Clear: t.EnvClear.Or(false)}
-	for i := range t.Modules {
-		m := &t.Modules[i]
-		roots, err := a.software(ctx, m.Projects, m.Classes, append(m.Resources[:len(m.Resources):len(m.Resources)], resources...))
-		if err != nil {
-			return out, err
-		}
-		module := payload.Module{
-			Name: m.Name, Class: m.Class, Src: m.Src,
-			Environment: payload.Environment{Software: roots, Shell: m.EnvShell, Clear: m.EnvClear.Or(false)},
-		}
-		if m.Args != nil {
-			if module.Args, err = json.Marshal(m.Args); err != nil {
-				return out, fmt.Errorf("%w: module %s: args: %w", errDocument, m.Name, err)
-			}
-		}
-		if module.Parameters, err = parametersOf(m.Parameters); err != nil {
-			return out, fmt.Errorf("%w: module %s: %w", errDocument, m.Name, err)
-		}
-		if module.Configs, err = parametersOf(m.Configs); err != nil {
-			return out, fmt.Errorf("%w: module %s: configs: %w", errDocument, m.Name, err)
-		}
-		out.Modules = append(out.Modules, module)
-	}
-	return out, nil
 }
 
 // execute runs the payload under the limits that were granted.

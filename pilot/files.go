@@ -2,18 +2,15 @@ package pilot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
 	"strings"
 	"time"
 
-	"floe/pilot/payload"
 	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/steering"
-	"floe/protocol/steering/expr"
 )
 
 // around moves the files of trays and modules (payload.Around).
@@ -211,20 +208,4 @@ func fileType(t steering.DataType) protocol.FileType {
 		f = protocol.FilePermanent
 	}
 	return f
-}
-
-// parametersOf translates a dictionary of expanded values.
-func parametersOf(d *expr.Dict) ([]payload.Parameter, error) {
-	if d == nil {
-		return nil, nil
-	}
-	var all []payload.Parameter
-	for i, name := range d.Keys {
-		b, err := json.Marshal(d.Values[i])
-		if err != nil {
-			return nil, fmt.Errorf("parameter %s: %w", name, err)
-		}
-		all = append(all, payload.Parameter{Name: name, Value: b})
-	}
-	return all, nil
 }

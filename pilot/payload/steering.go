@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"floe/protocol/steering"
@@ -12,12 +13,13 @@ import (
 
 // Software says where the trees of metaprojects and classes are unpacked, in
 // the order in which paths shall name them. A class may have no tree of its own.
-type Software func([]steering.ExpandedProject, []steering.ExpandedClass) ([]string, error)
+// The resources are those in scope: a module's own, its tray's, the task's.
+type Software func([]steering.ExpandedProject, []steering.ExpandedClass, []steering.ExpandedResource) ([]string, error)
 
 // Trays takes the trays from an expanded task. The environment of a tray holds
 // the task's software after its own.
 func Trays(task *steering.ExpandedTask, software Software) ([]Tray, error) {
-	whole, err := environmentOf(&task.ExpandedFiles, software)
+	whole, err := environmentOf(&task.ExpandedFiles, task.Resources, software)
 	if err != nil {
 		return nil, fmt.Errorf("task %s: %w", task.Name, err)
 	}
@@ -28,14 +30,15 @@ func Trays(task *steering.ExpandedTask, software Software) ([]Tray, error) {
 		if tray.Name == "" {
 			tray.Name = fmt.Sprint(t.Index)
 		}
-		own, err := environmentOf(&t.ExpandedFiles, software)
+		scope := slices.Concat(t.Resources, task.Resources)
+		own, err := environmentOf(&t.ExpandedFiles, scope, software)
 		if err != nil {
 			return nil, fmt.Errorf("tray %s: %w", tray.Name, err)
 		}
 		own.Shell, own.Clear = t.EnvShell, t.EnvClear == steering.FlagYes
 		tray.Environment = whole.within(own)
 		for j := range t.Modules {
-			m, err := moduleOf(&t.Modules[j], software)
+			m, err := moduleOf(&t.Modules[j], scope, software)
 			if err != nil {
 				return nil, fmt.Errorf("tray %s: module %s: %w", tray.Name, m.label(j), err)
 			}
@@ -46,7 +49,7 @@ func Trays(task *steering.ExpandedTask, software Software) ([]Tray, error) {
 	return out, nil
 }
 
-func moduleOf(m *steering.ExpandedModule, software Software) (Module, error) {
+func moduleOf(m *steering.ExpandedModule, scope []steering.ExpandedResource, software Software) (Module, error) {
 	out := Module{
 		Name: m.Name, Class: m.Class, Src: m.Src,
 		Parameters: parametersOf(m.Parameters), Configs: parametersOf(m.Configs),
@@ -54,7 +57,7 @@ func moduleOf(m *steering.ExpandedModule, software Software) (Module, error) {
 	if m.Args != nil {
 		out.Args = json.RawMessage(expr.JSON(m.Args))
 	}
-	own, err := environmentOf(&m.ExpandedFiles, software)
+	own, err := environmentOf(&m.ExpandedFiles, slices.Concat(m.Resources, scope), software)
 	own.Shell, own.Clear = m.EnvShell, m.EnvClear == steering.FlagYes
 	out.Environment = own
 	return out, err
@@ -73,10 +76,10 @@ func parametersOf(d *expr.Dict) []Parameter {
 
 // environmentOf asks where software is. A class's libs and env_vars name its
 // tree $CLASS; without $CLASS, libs are below it.
-func environmentOf(f *steering.ExpandedFiles, software Software) (Environment, error) {
+func environmentOf(f *steering.ExpandedFiles, scope []steering.ExpandedResource, software Software) (Environment, error) {
 	var e Environment
 	if len(f.Projects) > 0 {
-		roots, err := software(f.Projects, nil)
+		roots, err := software(f.Projects, nil, scope)
 		if err != nil {
 			return e, err
 		}
@@ -84,7 +87,7 @@ func environmentOf(f *steering.ExpandedFiles, software Software) (Environment, e
 	}
 	for i := range f.Classes {
 		c := &f.Classes[i]
-		roots, err := software(nil, f.Classes[i:i+1])
+		roots, err := software(nil, f.Classes[i:i+1], scope)
 		if err != nil {
 			return e, err
 		}

@@ -13,12 +13,14 @@ func TestTraysOfASteeringFile(t *testing.T) {
 tasks:
 - name: generate
   projects: [{name: base, version: "1"}]
+  resources: [{remote: "http://x/task.tar", local: task.tar}]
   trays:
   - name: main
     iterations: "2"
     env_clear: true
     env_shell: env-shell.sh -x
     projects: [{name: meta, version: "2"}]
+    resources: [{remote: "http://x/tray.tar", local: tray.tar}]
     classes: [{name: lib, src: "http://x/lib.tar.gz", libs: "so:$CLASS/more", env_vars: "A=$CLASS/a;B=2"}]
     modules:
     - name: gen
@@ -35,8 +37,12 @@ tasks:
 	if len(task.Trays) != 2 {
 		t.Fatalf("ExpandTask: %v", problems)
 	}
-	trays, err := Trays(task, func(p []steering.ExpandedProject, c []steering.ExpandedClass) (roots []string, err error) {
+	scope := map[string]string{} // what is asked for to the resources in sight
+	trays, err := Trays(task, func(p []steering.ExpandedProject, c []steering.ExpandedClass, r []steering.ExpandedResource) (roots []string, err error) {
 		for _, p := range p {
+			for _, r := range r {
+				scope[p.Name] += r.Local + " "
+			}
 			roots = append(roots, "/sw/"+p.Name+"-"+p.Version)
 		}
 		for _, c := range c {
@@ -60,6 +66,10 @@ tasks:
 	}
 	if diff := cmp.Diff(want, trays[1]); diff != "" {
 		t.Errorf("second iteration (-want +got):\n%s", diff)
+	}
+	// Two iterations ask twice.
+	if want := map[string]string{"base": "task.tar ", "meta": "tray.tar task.tar tray.tar task.tar "}; cmp.Diff(want, scope) != "" {
+		t.Errorf("resources in scope = %v, want %v", scope, want)
 	}
 	a := arguments{}
 	if a, err = parseArguments(trays[1].Modules[0].Args); err != nil || cmp.Diff([]string{"--seed=31", "--flag"}, a.words()) != "" {
