@@ -22,7 +22,13 @@ description: >-
   probabilities from the background trials and a match with known sources.
 categories: [example, analysis]
 labels: {experiment: sky}
+options:
+  # The metaproject that build.sh packs: where it is, and its digest.
+  software: file:///tmp/sky/sky-1.0.tar.zst
+  software_digest: ""
 steering:
+  resources:
+    - {remote: $options(software), local: sky-1.0, checksum: $options(software_digest)}
   parameters:
     indir: %(indir)s
     outdir: %(outdir)s
