@@ -74,6 +74,9 @@ func (c checker) tasks() {
 			}
 			parents[i][j] = parent
 			switch {
+			case !ok && c.full():
+				parents[i][j] = -1
+				c.dropped++
 			case !ok:
 				parents[i][j] = -1
 				c.add(dependence.Position, SeverityError, quoteWord(nearest(dependence.Name, names)),
@@ -109,6 +112,8 @@ func (c checker) cycles(parents [][]int) {
 			case parent < 0:
 			case state[parent] == fresh:
 				visit(parent)
+			case state[parent] == open && c.full():
+				c.dropped++
 			case state[parent] == open:
 				c.errorf(c.doc.Tasks[task].Depends[j].Position, "tasks wait for each other: %s", c.circle(path, parent))
 			}

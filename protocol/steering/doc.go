@@ -15,7 +15,8 @@
 //
 // Invariants: a document that Parse accepts can be written in each spelling
 // and read back to the same model, parameter types and order included. Parse
-// never panics and is bounded by the Max constants. Expressions ($steering,
+// never panics, and its time and memory are linear in a file that the Max
+// constants bound. Expressions ($steering,
 // $eval, …) are kept as text here; their evaluation is the expr package's and
 // the expand files' business.
 //

@@ -19,15 +19,15 @@ type jsonReader struct {
 	cursor *cursor
 }
 
-// jsonStop unwinds the reader after a mistake it cannot step over.
-type jsonStop struct{}
+// readStop unwinds a reader after a mistake it cannot step over.
+type readStop struct{}
 
 // readJSON returns nil if the text could not be understood.
 func readJSON(r *report, text []byte) (root *node) {
 	j := &jsonReader{report: r, text: text, cursor: newCursor(text)}
 	defer func() {
 		if stopped := recover(); stopped != nil {
-			if _, ok := stopped.(jsonStop); !ok {
+			if _, ok := stopped.(readStop); !ok {
 				panic(stopped)
 			}
 			root = nil
@@ -46,7 +46,7 @@ func (j *jsonReader) here() Position { return j.cursor.move(j.offset) }
 // stop reports a mistake at the next byte and ends the reading.
 func (j *jsonReader) stop(format string, args ...any) {
 	j.errorf(j.here(), format, args...)
-	panic(jsonStop{})
+	panic(readStop{})
 }
 
 // peek skips blanks and returns the next byte, 0 at the end.
@@ -76,7 +76,7 @@ func (j *jsonReader) value(depth int) *node {
 	c := j.peek()
 	n := &node{at: j.here()}
 	if !j.count(n.at) {
-		panic(jsonStop{})
+		panic(readStop{})
 	}
 	switch {
 	case c == '{' || c == '[':
@@ -194,7 +194,7 @@ func (j *jsonReader) quoted() string {
 	for {
 		if j.offset >= len(j.text) || j.text[j.offset] == '\n' {
 			j.errorf(begin, "the text that starts here has no closing quote on its line")
-			panic(jsonStop{})
+			panic(readStop{})
 		}
 		r, size := utf8.DecodeRune(j.text[j.offset:])
 		switch {

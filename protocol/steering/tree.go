@@ -107,12 +107,16 @@ type report struct {
 
 // add records a problem, or counts it once there are MaxProblems.
 func (r *report) add(at Position, severity Severity, suggestion, message string) {
-	if len(r.problems) >= MaxProblems {
+	if r.full() {
 		r.dropped++
 		return
 	}
 	r.problems = append(r.problems, r.source.Problem(at, severity, message, suggestion))
 }
+
+// full reports whether further problems are only counted; what is dear to
+// describe need not be described then.
+func (r *report) full() bool { return len(r.problems) >= MaxProblems }
 
 func (r *report) errorf(at Position, format string, args ...any) {
 	r.add(at, SeverityError, "", fmt.Sprintf(format, args...))
@@ -195,6 +199,9 @@ func unwritable(text string) (rune, bool) {
 	return 0, false
 }
 
+// maxCandidates bounds the words compared with a mistyped one.
+const maxCandidates = 1000
+
 // nearest returns the word closest to a mistyped one, "" if none is near
 // enough to be meant: a third of the letters may differ, at least one of two.
 func nearest(typed string, words []string) string {
@@ -203,7 +210,10 @@ func nearest(typed string, words []string) string {
 	if len(typed) < 2 || len(typed) > 64 {
 		return ""
 	}
-	for _, word := range words {
+	for _, word := range words[:min(len(words), maxCandidates)] {
+		if difference := len(word) - len(typed); difference >= bestDistance || -difference >= bestDistance {
+			continue
+		}
 		distance := editDistance(typed, strings.ToLower(word))
 		if distance < bestDistance {
 			best, bestDistance = word, distance

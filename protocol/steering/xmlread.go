@@ -97,7 +97,7 @@ func (x xmlReader) child(n *node, f *field, child *xmlNode) {
 		n.add(f.key, child.at, list)
 		return list
 	}
-	if f.once && f.form != formArguments && n.find(f.key) != nil {
+	if f.once && n.find(f.key) != nil {
 		x.errorf(child.at, "a second <%s>", child.name)
 		return
 	}

@@ -66,8 +66,7 @@ type xmlScanner struct {
 // scanXML returns the document's nodes under a nameless root, nil if the text
 // could not be understood.
 func scanXML(r *report, text []byte) *xmlNode {
-	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
-	text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
+	text = unixLines(text)
 	s := &xmlScanner{report: r, text: text, cursor: newCursor(text)}
 	document := &xmlNode{kind: xmlElement}
 	s.stack = []*xmlNode{document}
@@ -192,16 +191,10 @@ func (s *xmlScanner) plainText(at Position) {
 	s.addText(at, text, raw)
 }
 
-// addText appends text, joining it to the text before.
+// addText appends text. Text, CDATA and text again are three nodes.
 func (s *xmlScanner) addText(at Position, text, raw string) {
 	if len(s.stack) == 1 && raw != "" && strings.HasPrefix(raw, "<!") {
 		s.errorf(at, "text outside <%s>", configurationElement.xml)
-	}
-	parent := s.stack[len(s.stack)-1]
-	if last := len(parent.children) - 1; last >= 0 && parent.children[last].kind == xmlText {
-		parent.children[last].text += text
-		parent.children[last].raw += raw
-		return
 	}
 	s.add(&xmlNode{kind: xmlText, at: at, text: text, raw: raw})
 }
@@ -363,6 +356,10 @@ func validName(text string) bool {
 	return text != ""
 }
 
+// maxAttributes bounds the attributes of one element; the table's widest has
+// ten, and looking for repeated ones compares each with each.
+const maxAttributes = 64
+
 // attribute reads name="value".
 func (s *xmlScanner) attribute(n *xmlNode) {
 	a := xmlAttr{at: s.here(), name: s.name()}
@@ -400,6 +397,10 @@ func (s *xmlScanner) attribute(n *xmlNode) {
 	}
 	// XML reads a line break or tab inside a value as a blank.
 	a.value = s.decode(strings.NewReplacer("\n", " ", "\t", " ").Replace(raw), start)
+	if len(n.attrs) == maxAttributes {
+		s.fail(a.at, "more than %d attributes in <%s>", maxAttributes, cut(n.name, 60))
+		return
+	}
 	if n.attr(a.name) != nil {
 		s.errorf(a.at, "attribute %q is given twice in <%s>", cut(a.name, 60), cut(n.name, 60))
 		return
@@ -448,6 +449,7 @@ func (s *xmlScanner) decode(raw string, offset int) string {
 		return raw
 	}
 	var b strings.Builder
+	ahead := *s.cursor
 	for {
 		i := strings.IndexByte(raw, '&')
 		if i < 0 {
@@ -457,28 +459,21 @@ func (s *xmlScanner) decode(raw string, offset int) string {
 		b.WriteString(raw[:i])
 		offset += i
 		raw = raw[i:]
-		end := strings.IndexByte(raw, ';')
-		if end < 0 || end > 40 {
-			s.errorf(s.lookAhead(offset), `a "&" that starts no character reference; write "&amp;"`)
+		end := strings.IndexByte(raw[:min(len(raw), 40)], ';')
+		if end < 0 {
+			s.errorf(ahead.move(offset), `a "&" that starts no character reference; write "&amp;"`)
 			b.WriteByte('&')
 			raw, offset = raw[1:], offset+1
 			continue
 		}
 		r, ok := reference(raw[1:end])
 		if !ok {
-			s.errorf(s.lookAhead(offset), "reference %s is refused: only &lt; &gt; &amp; &quot; &apos; and characters by number are known", cut(raw[:end+1], 40))
+			s.errorf(ahead.move(offset), "reference %s is refused: only &lt; &gt; &amp; &quot; &apos; and characters by number are known", cut(raw[:end+1], 40))
 		} else {
 			b.WriteRune(r)
 		}
 		raw, offset = raw[end+1:], offset+end+1
 	}
-}
-
-// lookAhead returns the position of an offset at or behind the cursor's,
-// without moving it.
-func (s *xmlScanner) lookAhead(offset int) Position {
-	ahead := *s.cursor
-	return ahead.move(offset)
 }
 
 // reference resolves the inside of &…;.

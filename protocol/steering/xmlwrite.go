@@ -141,13 +141,12 @@ type xmlPrinter struct{ *bytes.Buffer }
 
 // block writes the children of an element that has no text of its own.
 func (p xmlPrinter) block(children []*xmlNode, level int) {
-	gap, first := "\n", true
+	lines, first := 1, true
 	for _, child := range children {
 		if child.kind == xmlText {
-			gap = child.text
+			lines += strings.Count(child.text, "\n")
 			continue
 		}
-		lines := strings.Count(gap, "\n")
 		switch {
 		case child.kind == xmlComment && lines == 0 && !first:
 			// The comment stands behind its element on the same line.
@@ -161,7 +160,7 @@ func (p xmlPrinter) block(children []*xmlNode, level int) {
 		}
 		p.node(child, level)
 		p.WriteByte('\n')
-		gap, first = "", false
+		lines, first = 0, false
 	}
 }
 

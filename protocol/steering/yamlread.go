@@ -2,240 +2,371 @@ package steering
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math/big"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
 
-// yamlReader turns YAML into the common tree. Syntax is the library's; types
-// of plain scalars are YAML 1.2's core schema, decided here so that "1e11" is
-// a number and "no" is a text whatever the library thinks. Anchors, aliases,
-// merges, tags and several documents are refused: the other spellings have
-// none, and a few aliases can stand for gigabytes.
+// yamlReader turns YAML into the common tree. The library cuts the text into
+// tokens; putting them together is done here, because the library's parser
+// takes time quadratic in the entries of a map and recurses without bound, and
+// because a steering file needs little of YAML: anchors, aliases, merges, tags,
+// complex keys and several documents are refused. The other spellings have
+// none of them, and a few aliases can stand for gigabytes. Types of plain
+// scalars are YAML 1.2's core schema, so that "1e11" is a number and "no" a
+// text whatever the library thinks.
 type yamlReader struct {
 	*report
+	tokens token.Tokens
+	next   int
 }
 
-// readYAML returns nil if the text could not be understood. The comments go to
-// the nodes if the caller wants to print them again.
+// maxYAMLMarks bounds the characters that can become tokens: the library
+// spends some 250 bytes on each. Source: five per value, as maxRawNodes, twice.
+const maxYAMLMarks = 2 * maxRawNodes
+
+// readYAML returns nil if the text could not be understood, and the comments
+// for the caller who wants to print them again.
 func readYAML(r *report, text []byte) (root *node, comments []*token.Token) {
-	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
-	// The library is the only reader here that is not our own; whatever it
-	// panics on is one more text it cannot read.
+	text = unixLines(text)
+	marks := 0
+	for _, c := range text {
+		if strings.IndexByte("\n,:[]{}#-?&*!|>%@`'\"", c) >= 0 {
+			marks++
+		}
+	}
+	if marks > maxYAMLMarks {
+		r.errorf(Position{1, 1}, "more than %d lines and marks", maxYAMLMarks)
+		return nil, nil
+	}
+	// The tokens are the only reading here that is not our own; whatever the
+	// library panics on is one more text that cannot be read.
 	defer func() {
-		if recovered := recover(); recovered != nil {
-			r.errorf(Position{}, "not readable as YAML: %v", recovered)
+		switch stopped := recover(); stopped.(type) {
+		case nil:
+		case readStop:
+			root = nil
+		default:
+			r.errorf(Position{1, 1}, "not YAML: %v", stopped)
 			root = nil
 		}
 	}()
-	tokens := lexer.Tokenize(string(text))
-	if at, problem := tooMuch(tokens); problem != "" {
-		r.errorf(at, "%s", problem)
-		return nil, nil
-	}
-	if len(tokens) > maxRawNodes {
-		r.errorf(Position{}, "more than %d words", maxRawNodes)
-		return nil, nil
-	}
-	for _, t := range tokens {
-		if t.Type == token.CommentType {
-			comments = append(comments, t)
-		}
-	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		y := yamlReader{r}
-		y.syntaxError(err)
-		return nil, nil
-	}
-	y := yamlReader{r}
-	var bodies []ast.Node
-	for _, document := range file.Docs {
-		if document.Body != nil {
-			bodies = append(bodies, document.Body)
-		}
-	}
-	switch len(bodies) {
-	case 0:
-		r.errorf(Position{1, 1}, "the file is empty")
-		return nil, nil
-	case 1:
-		return y.node(bodies[0]), comments
-	}
-	r.errorf(positionOf(bodies[1]), "a second document; a file holds one dataset")
-	return nil, nil
-}
-
-// maxYAMLEntries bounds one block map. The library's parser recurses from
-// entry to entry and copies the rest each time; 5,000 entries cost 0.25 s,
-// 40,000 would cost 10 s. Source: measured with go-yaml v1.19.2.
-const maxYAMLEntries = 5_000
-
-// tooMuch looks for what would be too much for the library's parser, which
-// recurses, and returns where.
-func tooMuch(tokens token.Tokens) (Position, string) {
-	type level struct{ column, entries int }
-	flow, line := 0, 0
-	var levels []level
-	for _, t := range tokens {
-		at := Position{t.Position.Line, max(t.Position.Column, 1)}
+	y := &yamlReader{report: r}
+	invalid := false
+	for _, t := range lexer.Tokenize(string(text)) {
 		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			flow++
-		case token.SequenceEndType, token.MappingEndType:
-			flow--
+		case token.CommentType:
+			comments = append(comments, t)
+			continue
+		case token.InvalidType:
+			y.errorf(positionOf(t), "not YAML: %s", t.Error)
+			invalid = true
 		}
-		first := t.Position.Line != line
-		line = t.Position.Line
-		entry := t.Type == token.SequenceEntryType || t.Type == token.MappingKeyType
-		if flow == 0 && (first || entry) && t.Type != token.CommentType {
-			for len(levels) > 0 && levels[len(levels)-1].column > t.Position.Column {
-				levels = levels[:len(levels)-1]
-			}
-			if len(levels) == 0 || levels[len(levels)-1].column < t.Position.Column {
-				levels = append(levels, level{column: t.Position.Column})
-			}
-			levels[len(levels)-1].entries++
-			if levels[len(levels)-1].entries > maxYAMLEntries {
-				return at, fmt.Sprintf("more than %d entries in one YAML block; XML and JSON take more", maxYAMLEntries)
-			}
-		}
-		// A sequence entry and the map in it take a level each.
-		if flow > MaxDepth || len(levels) > 2*MaxDepth {
-			return at, fmt.Sprintf("nested deeper than %d", MaxDepth)
-		}
+		y.tokens = append(y.tokens, t)
 	}
-	return Position{}, ""
+	if invalid {
+		return nil, nil
+	}
+	return y.document(), comments
 }
 
-// syntaxError reports the library's finding at its token.
-func (y yamlReader) syntaxError(err error) {
-	var syntax yaml.Error
-	if !errors.As(err, &syntax) {
-		y.errorf(Position{1, 1}, "not YAML: %v", err)
-		return
-	}
-	at := Position{1, 1}
-	if t := syntax.GetToken(); t != nil && t.Position != nil {
-		at = Position{max(t.Position.Line, 1), max(t.Position.Column, 1)}
-	}
-	y.errorf(at, "not YAML: %s", strings.ToLower(syntax.GetMessage()))
+// unixLines makes every line break the one that all readers count.
+func unixLines(text []byte) []byte {
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
 }
 
-func positionOf(n ast.Node) Position {
-	t := n.GetToken()
-	if t == nil || t.Position == nil {
-		return Position{1, 1}
-	}
-	return Position{t.Position.Line, max(t.Position.Column, 1)}
+func positionOf(t *token.Token) Position {
+	return Position{max(t.Position.Line, 1), max(t.Position.Column, 1)}
 }
 
-// node converts one node of the library's tree.
-func (y yamlReader) node(source ast.Node) *node { return y.nodeAt(source, 1) }
+// peek returns the next token, nil at the end.
+func (y *yamlReader) peek() *token.Token {
+	if y.next < len(y.tokens) {
+		return y.tokens[y.next]
+	}
+	return nil
+}
 
-func (y yamlReader) nodeAt(source ast.Node, depth int) *node {
-	n := &node{kind: KindNull}
-	if source == nil {
-		return n
+// stop reports a mistake and ends the reading.
+func (y *yamlReader) stop(t *token.Token, format string, args ...any) {
+	y.errorf(positionOf(t), format, args...)
+	panic(readStop{})
+}
+
+// document reads the one document of a file.
+func (y *yamlReader) document() *node {
+	if t := y.peek(); t != nil && t.Type == token.DirectiveType {
+		y.stop(t, "directives are refused in steering files")
 	}
-	n.at = positionOf(source)
-	if depth > MaxDepth+1 {
-		y.errorf(n.at, "nested deeper than %d", MaxDepth)
-		return n
+	if t := y.peek(); t != nil && t.Type == token.DocumentHeaderType {
+		y.next++
+		if after := y.peek(); after != nil && after.Position.Line == t.Position.Line {
+			y.stop(after, "the document starts on the line below its mark")
+		}
 	}
+	mark := func(t *token.Token) bool {
+		return t.Type == token.DocumentHeaderType || t.Type == token.DocumentEndType
+	}
+	if end := slices.IndexFunc(y.tokens[y.next:], mark); end >= 0 {
+		end += y.next
+		for _, t := range y.tokens[end:] {
+			if !mark(t) {
+				y.stop(t, "a second document; a file holds one dataset")
+			}
+		}
+		y.tokens = y.tokens[:end]
+	}
+	if y.peek() == nil {
+		y.errorf(Position{1, 1}, "the file is empty")
+		return nil
+	}
+	root := y.block(1)
+	if t := y.peek(); t != nil {
+		y.stop(t, "%q does not belong to what stands before: check indentation and quotes", cut(t.Value, 40))
+	}
+	return root
+}
+
+// newNode starts a node at a token.
+func (y *yamlReader) newNode(t *token.Token, kind Kind, depth int) *node {
+	if depth > MaxDepth+1 || depth > MaxDepth && (kind == KindMap || kind == KindList) {
+		y.stop(t, "nested deeper than %d", MaxDepth)
+	}
+	n := &node{kind: kind, at: positionOf(t)}
 	if !y.count(n.at) {
-		return n
-	}
-	switch source := source.(type) {
-	case *ast.MappingNode:
-		n.kind = KindMap
-		for _, value := range source.Values {
-			y.member(n, value, depth)
-		}
-		if !source.IsFlowStyle && len(n.members) > 0 {
-			n.at = n.members[0].at
-		}
-	case *ast.MappingValueNode:
-		n.kind = KindMap
-		y.member(n, source, depth)
-	case *ast.SequenceNode:
-		n.kind = KindList
-		for _, value := range source.Values {
-			n.items = append(n.items, y.nodeAt(value, depth+1))
-		}
-	case *ast.LiteralNode:
-		n.kind, n.text = KindString, source.Value.Value
-		y.checkText(n)
-	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode,
-		*ast.InfinityNode, *ast.NanNode:
-		y.scalar(n, source)
-	case *ast.AnchorNode:
-		y.errorf(n.at, "anchors, aliases and merges are refused in steering files")
-		return y.nodeAt(source.Value, depth+1)
-	case *ast.AliasNode, *ast.MergeKeyNode:
-		y.errorf(n.at, "anchors, aliases and merges are refused in steering files")
-	case *ast.TagNode:
-		y.errorf(n.at, "tags are refused in steering files")
-		return y.nodeAt(source.Value, depth+1)
-	case *ast.DirectiveNode:
-		y.errorf(n.at, "directives are refused in steering files")
-	default:
-		y.errorf(n.at, "%s is refused in steering files", strings.ToLower(source.Type().String()))
+		panic(readStop{})
 	}
 	return n
 }
 
-// member converts one key and value.
-func (y yamlReader) member(n *node, source *ast.MappingValueNode, depth int) {
-	at := positionOf(source.Key)
-	key := source.Key.GetToken().Value
-	switch k := source.Key.(type) {
-	case *ast.StringNode:
-		key = k.Value
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode, *ast.InfinityNode, *ast.NanNode:
-	case *ast.MergeKeyNode:
-		y.errorf(at, "anchors, aliases and merges are refused in steering files")
-		return
-	default:
-		y.errorf(at, "a key must be a plain or quoted text")
-		return
+// refused reports and skips anchors and tags before a value.
+func (y *yamlReader) refused() {
+	for t := y.peek(); t != nil; t = y.peek() {
+		switch t.Type {
+		case token.AnchorType:
+			y.errorf(positionOf(t), "anchors, aliases and merges are refused in steering files")
+			y.next += 2
+		case token.TagType:
+			y.errorf(positionOf(t), "tags are refused in steering files")
+			y.next++
+		default:
+			return
+		}
 	}
-	y.checkText(&node{text: key, at: at})
-	n.add(key, at, y.nodeAt(source.Value, depth+1))
 }
 
-func (y yamlReader) checkText(n *node) {
-	if r, bad := unwritable(n.text); bad {
-		y.errorf(n.at, "control character %U in a text", r)
+// block reads the node at the next token, which is on a line of its own or
+// behind a dash.
+func (y *yamlReader) block(depth int) *node {
+	y.refused()
+	switch t := y.peek(); {
+	case t == nil:
+		return &node{kind: KindNull, at: positionOf(y.tokens[len(y.tokens)-1])}
+	case t.Type == token.SequenceEntryType:
+		return y.sequence(depth)
+	case y.atKey():
+		return y.mapping(depth)
 	}
+	return y.inline(depth)
+}
+
+// atKey reports whether the next tokens are a key and its colon.
+func (y *yamlReader) atKey() bool {
+	if y.next+1 >= len(y.tokens) {
+		return false
+	}
+	t, colon := y.tokens[y.next], y.tokens[y.next+1]
+	if t.Type == token.StringType && t.Value == "" {
+		return false // the content of an empty block text
+	}
+	return (isScalar(t) || t.Type == token.MergeKeyType) && colon.Type == token.MappingValueType &&
+		colon.Position.Line == t.Position.Line
+}
+
+// mapping reads a block map; its first key is the next token.
+func (y *yamlReader) mapping(depth int) *node {
+	column := y.peek().Position.Column
+	n := y.newNode(y.peek(), KindMap, depth)
+	for {
+		key, colon := y.tokens[y.next], y.tokens[y.next+1]
+		y.next += 2
+		value := y.after(colon, column, depth, true)
+		y.member(n, key, value)
+		t := y.peek()
+		if t == nil || t.Position.Column < column {
+			return n
+		}
+		if t.Position.Column > column || !y.atKey() {
+			y.stop(t, "want a key in column %d, not %q: check indentation and quotes", column, cut(t.Value, 40))
+		}
+	}
+}
+
+// member adds a key and its value.
+func (y *yamlReader) member(n *node, key *token.Token, value *node) {
+	at := positionOf(key)
+	if key.Type == token.MergeKeyType {
+		y.errorf(at, "anchors, aliases and merges are refused in steering files")
+		return
+	}
+	y.checkText(key.Value, at)
+	n.add(key.Value, at, value)
+}
+
+// sequence reads a block list; its first dash is the next token.
+func (y *yamlReader) sequence(depth int) *node {
+	column := y.peek().Position.Column
+	n := y.newNode(y.peek(), KindList, depth)
+	for {
+		dash := y.peek()
+		if dash == nil || dash.Type != token.SequenceEntryType || dash.Position.Column != column {
+			return n
+		}
+		y.next++
+		n.items = append(n.items, y.after(dash, column, depth, false))
+		if t := y.peek(); t != nil && t.Position.Column > column {
+			y.stop(t, "want a dash in column %d, not %q: check indentation and quotes", column, cut(t.Value, 40))
+		}
+	}
+}
+
+// after reads what belongs to a colon or a dash in a container at a column.
+func (y *yamlReader) after(mark *token.Token, column, depth int, inMap bool) *node {
+	y.refused()
+	t := y.peek()
+	switch {
+	case t == nil:
+	case t.Position.Line == mark.Position.Line && inMap:
+		if t.Type == token.SequenceEntryType || y.atKey() {
+			y.stop(t, "a map or list cannot start on the line of its key; a text with a colon needs quotes")
+		}
+		return y.inline(depth + 1)
+	case t.Position.Line == mark.Position.Line, t.Position.Column > column:
+		return y.block(depth + 1)
+	case inMap && t.Position.Column == column && t.Type == token.SequenceEntryType:
+		return y.sequence(depth + 1)
+	}
+	return y.newNode(mark, KindNull, depth+1)
+}
+
+// inline reads a scalar, a block text or a container in brackets.
+func (y *yamlReader) inline(depth int) *node {
+	t := y.peek()
+	y.next++
+	var n *node
+	switch t.Type {
+	case token.SequenceStartType, token.MappingStartType:
+		n = y.flow(t, depth)
+	case token.LiteralType, token.FoldedType:
+		n = y.newNode(t, KindString, depth)
+		if content := y.peek(); content != nil && content.Type == token.StringType && !y.atKey() {
+			n.text = content.Value
+			y.checkText(n.text, n.at)
+			y.next++
+		}
+		return n
+	case token.AliasType:
+		y.errorf(positionOf(t), "anchors, aliases and merges are refused in steering files")
+		y.next++
+		return y.newNode(t, KindNull, depth)
+	default:
+		n = y.scalar(t, depth)
+	}
+	if colon := y.peek(); colon != nil && colon.Type == token.MappingValueType {
+		y.stop(t, "the colon behind this makes it a key, which cannot stand here: check indentation; a text with a colon needs quotes")
+	}
+	return n
+}
+
+// flow reads what stands in brackets; the opening one has been read.
+func (y *yamlReader) flow(opening *token.Token, depth int) *node {
+	kind, closing := KindList, token.SequenceEndType
+	if opening.Type == token.MappingStartType {
+		kind, closing = KindMap, token.MappingEndType
+	}
+	n := y.newNode(opening, kind, depth)
+	for {
+		y.refused()
+		t := y.peek()
+		switch {
+		case t == nil:
+			y.stop(opening, "the %q that starts here is never closed", opening.Value)
+		case t.Type == closing:
+			y.next++
+			return n
+		case kind == KindMap:
+			y.flowMember(n, depth)
+		default:
+			n.items = append(n.items, y.inline(depth+1))
+		}
+		switch t := y.peek(); {
+		case t == nil || t.Type == closing:
+		case t.Type == token.CollectEntryType:
+			y.next++
+		default:
+			y.stop(t, "want a comma or the end of the %q of line %d, not %q", opening.Value, opening.Position.Line, cut(t.Value, 40))
+		}
+	}
+}
+
+// flowMember reads one entry of a map in braces.
+func (y *yamlReader) flowMember(n *node, depth int) {
+	key := y.peek()
+	if !isScalar(key) && key.Type != token.MergeKeyType {
+		y.stop(key, "want a key, not %q", cut(key.Value, 40))
+	}
+	y.next++
+	colon := y.peek()
+	if colon == nil || colon.Type != token.MappingValueType {
+		y.stop(key, "the key %q has no value", cut(key.Value, 40))
+	}
+	y.next++
+	y.refused()
+	value := &node{kind: KindNull, at: positionOf(colon)}
+	if t := y.peek(); t != nil && t.Type != token.CollectEntryType && t.Type != token.MappingEndType {
+		value = y.inline(depth + 1)
+	}
+	y.member(n, key, value)
+}
+
+func (y *yamlReader) checkText(text string, at Position) {
+	if r, bad := unwritable(text); bad {
+		y.errorf(at, "control character %U in a text", r)
+	}
+}
+
+// isScalar reports whether a token is a text or what the library takes for
+// something better.
+func isScalar(t *token.Token) bool {
+	switch t.Type {
+	case token.StringType, token.SingleQuoteType, token.DoubleQuoteType, token.NullType, token.BoolType,
+		token.IntegerType, token.BinaryIntegerType, token.OctetIntegerType, token.HexIntegerType,
+		token.FloatType, token.InfinityType, token.NanType:
+		return true
+	}
+	return false
 }
 
 // scalar gives a scalar its type.
-func (y yamlReader) scalar(n *node, source ast.Node) {
-	t := source.GetToken()
-	n.kind, n.text = KindString, t.Value
-	if text, ok := source.(*ast.StringNode); ok {
-		n.text = text.Value
+func (y *yamlReader) scalar(t *token.Token, depth int) *node {
+	if !isScalar(t) {
+		y.stop(t, "want a value, not %q", cut(t.Value, 40))
 	}
-	switch t.Type {
-	case token.SingleQuoteType, token.DoubleQuoteType:
-	case token.ImplicitNullType:
-		n.kind, n.text = KindNull, ""
-	default:
+	n := y.newNode(t, KindString, depth)
+	n.text = t.Value
+	if t.Type != token.SingleQuoteType && t.Type != token.DoubleQuoteType {
 		n.plain, n.raw = true, n.text
 		if problem := resolvePlain(n); problem != "" {
 			y.errorf(n.at, "%s", problem)
 		}
 	}
-	y.checkText(n)
+	y.checkText(n.text, n.at)
+	return n
 }
 
 // resolvePlain gives an unquoted scalar its type after YAML 1.2's core schema
