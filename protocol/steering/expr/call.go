@@ -354,7 +354,7 @@ func callPow(ev *evaluator, args []Value) (Value, error) {
 		return nil, fmt.Errorf("three arguments are integers, the second not negative, the third not zero")
 	}
 	// Modular powers of 4096 bits take milliseconds.
-	if err := ev.spend(1 + 4*y.BitLen()); err != nil {
+	if err := ev.spend(1 + 16*y.BitLen()); err != nil {
 		return nil, err
 	}
 	power := new(big.Int).Exp(x, y, new(big.Int).Abs(m))

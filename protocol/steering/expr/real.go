@@ -13,7 +13,7 @@ import (
 const realPrecision = 256
 
 // costReal is what one of them costs of the budget.
-const costReal = 50
+const costReal = 200
 
 func real(x float64) *big.Float { return new(big.Float).SetPrec(realPrecision).SetFloat64(x) }
 
