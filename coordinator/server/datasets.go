@@ -25,10 +25,8 @@ func (s *Server) submit(ctx context.Context, in *struct{ Body protocol.SubmitReq
 	if name == "" {
 		name = "steering"
 	}
-	doc, problems := steering.Parse(name, []byte(request.Steering))
-	if doc != nil {
-		problems = append(problems, doc.Check()...)
-	}
+	source := []byte(request.Steering)
+	doc, problems := steering.Parse(name, source)
 	if problems.HasErrors() {
 		return nil, refuseProblems(name, problems)
 	}
@@ -56,11 +54,15 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, reques
 	if seed == 0 {
 		seed = drawSeed()
 	}
-	plan, problems := steering.Compile(doc, steering.CompileInput{
-		Dataset: number, Seed: seed, JobCount: request.Jobs, Options: request.Options,
-	})
+	compile := steering.CompileInput{Dataset: number, Seed: seed, JobCount: request.Jobs, Options: request.Options}
+	plan, problems := steering.Compile(doc, compile)
 	if problems.HasErrors() {
 		return nil, refuseProblems(request.File, problems)
+	}
+	problems = append(problems, steering.LintExpressions(doc)...)
+	problems = append(problems, steering.SeedCollisions(doc, compile, s.liveDatasets(ctx, number))...)
+	for i := range problems {
+		problems[i].File = request.File
 	}
 	reply := &protocol.SubmitReply{
 		Jobs: request.Jobs, Tasks: uint64(request.Jobs) * uint64(len(plan.Tasks)), Warnings: append(slices.Clone(warnings), texts(problems)...),
@@ -113,6 +115,47 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, reques
 	reply.Dataset = a.Dataset
 	s.Logger.Info("dataset submitted", "dataset", a.Dataset, "jobs", request.Jobs, "user", caller.User)
 	return reply, nil
+}
+
+// maxCompared is how many unfinished datasets a new one's seeds are compared with,
+// newest first.
+const maxCompared = 64
+
+// liveDatasets are the unfinished datasets whose seeds must not collide.
+func (s *Server) liveDatasets(ctx context.Context, before protocol.DatasetID) []steering.LiveDataset {
+	var live []steering.LiveDataset
+	var documents []protocol.Digest
+	s.Record.Read(func(m *state.Machine) {
+		for d := range m.Datasets(before) {
+			if d.State != protocol.DatasetProcessing && d.State != protocol.DatasetSuspended {
+				continue
+			}
+			if len(live) == maxCompared {
+				break
+			}
+			live = append(live, steering.LiveDataset{Number: d.ID, Jobs: d.Jobs, Seed: d.Facts.Seed, Options: optionsOf(d.Facts)})
+			documents = append(documents, d.Facts.Steering)
+		}
+	})
+	kept := live[:0]
+	for i, l := range live {
+		doc, err := s.document(ctx, documents[i])
+		if err != nil {
+			s.Logger.Warn("seeds not compared with a dataset whose steering document is out of reach", "dataset", l.Number, "err", err)
+			continue
+		}
+		l.Doc = doc
+		kept = append(kept, l)
+	}
+	return kept
+}
+
+func optionsOf(f *state.Facts) map[string]string {
+	options := make(map[string]string, len(f.Options))
+	for _, o := range f.Options {
+		options[o.Name] = o.Value
+	}
+	return options
 }
 
 // document reads and parses a stored steering document.
