@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"floe/protocol"
 	"floe/protocol/steering"
 
 	"github.com/google/renameio/v2"
@@ -55,10 +56,12 @@ type checkedFile struct {
 }
 
 func steeringCheckCommand() *cobra.Command {
+	var jobs, dataset uint32
 	c := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Report everything wrong with steering files",
-		Long: "Report everything wrong with steering files, all at once.\n\n" +
+		Long: "Report everything wrong with steering files, all at once, and warn of phrases that\n" +
+			"nothing resolves and of seeds that come twice.\n\n" +
 			"Exit code 1 if a file has errors, 0 if there are warnings only.",
 		Args: someFiles,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -72,7 +75,15 @@ func steeringCheckCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, problems := steering.Parse(name, source)
+				doc, problems := steering.Parse(name, source)
+				if !problems.HasErrors() {
+					number := protocol.DatasetID(dataset)
+					if number == 0 {
+						number = doc.Number()
+					}
+					warnings := steering.Lint(doc, steering.CompileInput{Dataset: number, JobCount: jobs}, nil)
+					problems = append(problems, steering.NewSource(name, source).Quote(warnings)...).Sort()
+				}
 				f := checkedFile{File: name, Spelling: steering.Detect(source).String(), OK: !problems.HasErrors(), Problems: problems}
 				if f.Problems == nil {
 					f.Problems = steering.Problems{}
@@ -93,6 +104,8 @@ func steeringCheckCommand() *cobra.Command {
 			return exitIfWrong(wrong, len(files), nil)
 		},
 	}
+	c.Flags().Uint32Var(&jobs, "jobs", 1000, "number of jobs whose seeds are compared")
+	c.Flags().Uint32Var(&dataset, "dataset", 0, "number of the dataset; default: the one the file claims")
 	outputFlag(c)
 	return c
 }

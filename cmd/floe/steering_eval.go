@@ -63,15 +63,6 @@ func readDocument(c *cobra.Command, name string) (*steering.Document, *steering.
 	return doc, steering.NewSource(name, text), nil
 }
 
-// located gives problems the file's name and lines.
-func located(source *steering.Source, problems steering.Problems) steering.Problems {
-	out := make(steering.Problems, 0, len(problems))
-	for _, p := range problems {
-		out = append(out, source.Problem(steering.Position{Line: p.Line, Column: p.Column}, p.Severity, p.Message, p.Suggestion))
-	}
-	return out
-}
-
 func steeringExpandCommand() *cobra.Command {
 	var flags jobFlags
 	var task string
@@ -124,7 +115,7 @@ func steeringExpandCommand() *cobra.Command {
 			if len(problems) == 0 {
 				return nil
 			}
-			_, _ = io.WriteString(c.ErrOrStderr(), located(source, problems).Format())
+			_, _ = io.WriteString(c.ErrOrStderr(), source.Quote(problems).Format())
 			return withExit(exitFailure, fmt.Errorf("%s: %d expressions of job %d have no value", args[0], len(problems), in.Job))
 		},
 	}

@@ -59,11 +59,8 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, reques
 	if problems.HasErrors() {
 		return nil, refuseProblems(request.File, problems)
 	}
-	problems = append(problems, steering.LintExpressions(doc)...)
-	problems = append(problems, steering.SeedCollisions(doc, compile, s.liveDatasets(ctx, number))...)
-	for i := range problems {
-		problems[i].File = request.File
-	}
+	problems = append(problems, steering.Lint(doc, compile, s.liveDatasets(ctx, number))...)
+	problems = steering.NewSource(request.File, []byte(request.Steering)).Quote(problems)
 	reply := &protocol.SubmitReply{
 		Jobs: request.Jobs, Tasks: uint64(request.Jobs) * uint64(len(plan.Tasks)), Warnings: append(slices.Clone(warnings), texts(problems)...),
 	}
