@@ -75,7 +75,8 @@ func (m *Machine) forget(d *dataset, l *Lease, taken bool) {
 		if len(p.Ended) == MaxEnded {
 			p.Ended = slices.Delete(p.Ended, 0, 1)
 		}
-		p.Ended = append(p.Ended, EndedLease{Lease: l.ID})
+		// What a copied attempt used was counted when its report was accepted.
+		p.Ended = append(p.Ended, EndedLease{Lease: l.ID, Counted: l.State == Copied})
 	}
 }
 
@@ -99,7 +100,7 @@ func (m *Machine) leave(d *dataset, l *Lease, verdict protocol.Verdict, reason s
 	j := uint32(l.Task.Job)
 	switch l.State {
 	case Copied:
-		m.forget(d, l, true)
+		m.forget(d, l, false) // to its pilot, it was accepted
 		m.clean(d, l, true, ByLeave)
 	case Lapsed: // its task is queued
 		m.endAttempt(d, l, verdict, reason, protocol.TaskQueued)
@@ -116,7 +117,7 @@ func (m *Machine) lapse(d *dataset, l *Lease) {
 	t, j := l.Task.Task, uint32(l.Task.Job)
 	switch {
 	case l.State == Copied:
-		m.forget(d, l, true)
+		m.forget(d, l, false) // to its pilot, it was accepted
 		m.clean(d, l, true, ByLapse)
 	case l.State == Lapsed:
 		return
@@ -169,6 +170,9 @@ func (r *Revive) apply(m *Machine) Answer {
 	}
 	if l.State != Lapsed {
 		return Answer{Reason: "had not lapsed"}
+	}
+	if p, _ := m.pilots.Get(l.Pilot); p.Left > 0 {
+		return refuse(protocol.CodeStale, fmt.Sprintf("pilot %s has left", l.Pilot))
 	}
 	m.revive(d, l)
 	m.settle(d, uint32(l.Task.Job))

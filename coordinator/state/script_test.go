@@ -12,7 +12,6 @@ import (
 // that name.
 func (s *scenario) command() Command {
 	by := Action{Actor: protocol.UserID(s.word("by")), Reason: s.word("why"), Key: s.word("key")}
-	pilot := protocol.PilotID(s.word("pilot"))
 	site := protocol.SiteID(s.word("site"))
 	uses := uint32(max(1, s.number("uses")))
 	expires := s.m.Time() + RecordTime(max(3600, s.number("expires")))*Second
@@ -90,7 +89,6 @@ func (s *scenario) command() Command {
 	case "format":
 		return &SetFormat{By: by, Format: uint32(s.number("to"))}
 	}
-	_ = pilot
 	return nil
 }
 
@@ -211,7 +209,7 @@ func (s *scenario) set(by Action) Command {
 		p := int(s.number("priority"))
 		c.Priority = &p
 	}
-	if s.line.HasArg("allowed") || s.line.HasArg("excluded") {
+	if s.line.HasArg("allowed") || s.line.HasArg("excluded") || s.line.HasArg("anywhere") {
 		r := s.siteRule()
 		c.Sites = &r
 	}
