@@ -72,12 +72,18 @@ func (r *RevokeToken) apply(m *Machine) Answer {
 		m.dropToken(t)
 		return Answer{}
 	}
-	if j, known := m.joins.Delete(key); known {
-		m.due.joins.remove(j.Expires, key)
-		m.emit(&TokenChanged{Hash: r.Hash})
+	if j, known := m.joins.Get(key); known {
+		m.dropJoin(j)
 		return Answer{}
 	}
 	return refuse(protocol.CodeNotFound, "no such token")
+}
+
+func (m *Machine) dropJoin(j *JoinToken) {
+	key := string(j.Hash[:])
+	m.joins.Delete(key)
+	m.due.joins.remove(j.Expires, key)
+	m.emit(&TokenChanged{Hash: j.Hash})
 }
 
 func (p *PutJoinToken) apply(m *Machine) Answer {

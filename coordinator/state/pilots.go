@@ -220,7 +220,11 @@ func (r *RevokePilot) apply(m *Machine) Answer {
 		m.endLapsed(p, "revoked")
 		p.Revoked = true
 	default:
-		m.endPilot(p, protocol.VerdictWithdrawn, "revoked: "+r.By.Reason)
+		reason := "revoked"
+		if r.By.Reason != "" {
+			reason += ": " + r.By.Reason
+		}
+		m.endPilot(p, protocol.VerdictWithdrawn, reason)
 	}
 	return Answer{}
 }

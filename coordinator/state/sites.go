@@ -39,9 +39,35 @@ func (r *RemoveSite) apply(m *Machine) Answer {
 	for _, p := range m.pilotsOf(s.ID) { // they left, but leases may have lapsed
 		m.endLapsed(m.pilot(p), "the site was removed")
 	}
+	m.dropInvitations(s.ID)
 	m.sites.Delete(s.ID)
 	m.emitSite(s, true)
 	return Answer{}
+}
+
+// dropInvitations ends the tickets and join tokens of a site: whoever holds them
+// must not come back by them when the name is used again.
+func (m *Machine) dropInvitations(s protocol.SiteID) {
+	var tickets []*Ticket
+	m.tickets.Scan(func(_ string, t *Ticket) bool {
+		if t.Site == s {
+			tickets = append(tickets, t)
+		}
+		return true
+	})
+	for _, t := range tickets {
+		m.dropTicket(t)
+	}
+	var joins []*JoinToken
+	m.joins.Scan(func(_ string, j *JoinToken) bool {
+		if j.For == JoinSite && j.Name == string(s) {
+			joins = append(joins, j)
+		}
+		return true
+	})
+	for _, j := range joins {
+		m.dropJoin(j)
+	}
 }
 
 func (m *Machine) pilotsOf(s protocol.SiteID) []protocol.PilotID {
@@ -82,6 +108,7 @@ func (r *RevokeSite) apply(m *Machine) Answer {
 	for _, l := range launches {
 		m.endLaunch(l, "site revoked")
 	}
+	m.dropInvitations(s.ID)
 	s.Revoked = true
 	m.emitSite(s, false)
 	return Answer{}
