@@ -18,16 +18,14 @@ func (a *Acquire) apply(m *Machine) Answer {
 		return refuse(protocol.CodeStale, fmt.Sprintf("exchange %d is over; the last was %d", a.Sequence, p.Sequence))
 	}
 	if a.Sequence != 0 && a.Sequence == p.Sequence {
-		if grants := m.grantedBefore(p); len(grants) > 0 {
-			return Answer{Reason: "granted before", Grants: grants}
-		}
+		return Answer{Reason: "granted before", Grants: m.grantedBefore(p)}
 	}
 	s := m.site(p.Site)
 	if reason := unserved(p, s); reason != "" {
 		return Answer{Reason: reason}
 	}
 
-	free := bound(&a.Free, &p.Resources)
+	free := bound(&a.Free, p, m.time)
 	want := min(int(a.Want), protocol.MaxHeld-len(p.Leases))
 	var grants []Grant
 	for len(grants) < want && free.Cores > 0 {
@@ -43,7 +41,7 @@ func (a *Acquire) apply(m *Machine) Answer {
 		take(&free, &g.Granted)
 		grants = append(grants, g)
 	}
-	if len(grants) > 0 {
+	if len(grants) > 0 && a.Sequence != 0 {
 		p.Sequence = a.Sequence
 	}
 	return Answer{Grants: grants}
@@ -71,7 +69,7 @@ func (m *Machine) AnyFits(id protocol.PilotID, free *protocol.Resources) bool {
 	if s, _ := m.sites.Get(p.Site); unserved(p, s) != "" {
 		return false
 	}
-	f := bound(free, &p.Resources)
+	f := bound(free, p, m.time)
 	_, _, found := m.best(p.Site, &f)
 	return found && f.Cores > 0
 }

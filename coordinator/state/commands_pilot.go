@@ -103,8 +103,8 @@ type Acquire struct {
 	Free protocol.Resources `cbor:"2,keyasint"`
 	// Want is how many leases to grant at most.
 	Want uint16 `cbor:"3,keyasint"`
-	// Sequence is that of the exchange. A repeated number is answered with the leases
-	// it was given before, as far as they are still live. Zero repeats nothing.
+	// Sequence is that of the exchange. A number that was granted something is answered
+	// with the leases it was given, as far as they are still live. Zero repeats nothing.
 	Sequence uint64 `cbor:"4,keyasint,omitempty"`
 }
 
@@ -153,7 +153,8 @@ type Expire struct {
 }
 
 // Revive makes a lapsed lease live again: its pilot is back and nobody has
-// claimed the task.
+// claimed the task. One of a pilot that has left is not revived: nobody would
+// renew it. Its report may still come, from a spool.
 type Revive struct {
 	Lease protocol.LeaseID `cbor:"1,keyasint"`
 	Task  protocol.TaskID  `cbor:"2,keyasint"`

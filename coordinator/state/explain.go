@@ -83,7 +83,8 @@ func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
 		e.Pilots++
 		lack := LackService
 		if s, known := r.sites.Get(p.Site); known && !s.Suspended && !s.Revoked && !p.Draining {
-			lack, _ = Fits(&e.Asked, &d.sites, p.Site, &p.Resources)
+			all := bound(&p.Resources, p, r.time)
+			lack, _ = Fits(&e.Asked, &d.sites, p.Site, &all)
 		}
 		if lack == LackNothing {
 			e.Fit++

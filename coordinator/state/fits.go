@@ -141,18 +141,37 @@ func take(free *protocol.Resources, r *protocol.Requirements) {
 	free.GPUs = left
 }
 
-// bound cuts what a pilot says is free to what it registered.
-func bound(free, all *protocol.Resources) protocol.Resources {
-	f := *free
+// bound cuts what a pilot says is free to what it registered, at a record time.
+func bound(free *protocol.Resources, p *Pilot, now RecordTime) protocol.Resources {
+	f, all := *free, &p.Resources
 	f.Cores = min(f.Cores, all.Cores)
 	f.Memory = min(f.Memory, all.Memory)
 	f.Disk = min(f.Disk, all.Disk)
-	if all.Remaining > 0 && f.Remaining == 0 {
-		f.Remaining = all.Remaining
+	if all.Remaining > 0 {
+		left := max(all.Remaining-protocol.Seconds((now-p.Enrolled)/Second), 1)
+		if f.Remaining == 0 || f.Remaining > left {
+			f.Remaining = left
+		}
 	}
 	f.OS, f.Tags = all.OS, all.Tags
-	if len(f.GPUs) > len(all.GPUs) {
-		f.GPUs = f.GPUs[:len(all.GPUs)]
-	}
+	f.GPUs = boundGPUs(f.GPUs, all.GPUs)
 	return f
+}
+
+// boundGPUs returns the registered cards that are free, as they were registered.
+// A card counts as tested while its pilot still says so.
+func boundGPUs(free, all []protocol.GPU) []protocol.GPU {
+	if len(free) == 0 {
+		return nil
+	}
+	cards := make([]protocol.GPU, 0, len(all))
+	for i := range all {
+		k := slices.IndexFunc(free, func(g protocol.GPU) bool { return g.ID == all[i].ID })
+		if k >= 0 {
+			card := all[i]
+			card.Tested = card.Tested && free[k].Tested
+			cards = append(cards, card)
+		}
+	}
+	return cards
 }
