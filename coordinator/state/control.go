@@ -26,10 +26,7 @@ func (r *Record) find(s *Selection) (*dataset, Answer) {
 // selected returns, per task of the DAG, the jobs that a selection names, cut to
 // the states that an action can move.
 func (d *dataset) selected(s *Selection, able, standard []protocol.TaskState) []*roaring.Bitmap {
-	states := s.States
-	if len(states) == 0 {
-		states = standard
-	}
+	states := s.statesOr(standard)
 	var jobs *roaring.Bitmap
 	if len(s.Jobs) > 0 {
 		jobs = setOf(s.Jobs, d.jobs)
@@ -52,7 +49,15 @@ func (d *dataset) selected(s *Selection, able, standard []protocol.TaskState) []
 	return chosen
 }
 
-// States that each action can move. A task that waits or is queued has nothing to reset.
+func (s *Selection) statesOr(standard []protocol.TaskState) []protocol.TaskState {
+	if len(s.States) == 0 {
+		return standard
+	}
+	return s.States
+}
+
+// States that each action can move. A task that waits has nothing to reset, nor
+// has a queued one without a lapsed lease.
 var (
 	resettable = []protocol.TaskState{
 		protocol.TaskProcessing, protocol.TaskCopied, protocol.TaskOK, protocol.TaskError, protocol.TaskSuspended,
@@ -68,15 +73,25 @@ type resetPlan struct {
 	chosen    []*roaring.Bitmap // selected, and ancestors in finished jobs
 	below     []*roaring.Bitmap // descendants of what is withdrawn
 	withdrawn []*roaring.Bitmap // accepted attempts that will not count any more
+	leased    []*roaring.Bitmap // live and lapsed leases
 	selected  uint64
 }
 
 func (d *dataset) planReset(s *Selection) *resetPlan {
 	n := len(d.tasks)
+	standard := []protocol.TaskState{protocol.TaskError}
 	p := &resetPlan{
-		chosen:    d.selected(s, resettable, []protocol.TaskState{protocol.TaskError}),
+		chosen:    d.selected(s, resettable, standard),
 		below:     make([]*roaring.Bitmap, n),
 		withdrawn: make([]*roaring.Bitmap, n),
+		leased:    d.leased(),
+	}
+	if states := s.statesOr(standard); slices.Contains(states, protocol.TaskProcessing) || slices.Contains(states, protocol.TaskQueued) {
+		// To people a lapsed lease may look like one that runs: a reset ends it, too.
+		queued := []protocol.TaskState{protocol.TaskQueued}
+		for t, jobs := range d.selected(&Selection{Jobs: s.Jobs, Tasks: s.Tasks}, queued, queued) {
+			p.chosen[t].Or(roaring.And(jobs, p.leased[t]))
+		}
 	}
 	for t := range p.chosen {
 		p.selected += p.chosen[t].GetCardinality()
@@ -98,7 +113,7 @@ func (d *dataset) planReset(s *Selection) *resetPlan {
 		for t := range n {
 			d.planBelow(p, t)
 		}
-		c := p.count(d)
+		c := p.count()
 		if c.Tasks == before || gone.IsEmpty() {
 			return p
 		}
@@ -124,13 +139,13 @@ func (d *dataset) planBelow(p *resetPlan, t int) {
 }
 
 // count says what the plan will move.
-func (p *resetPlan) count(d *dataset) Moved {
+func (p *resetPlan) count() Moved {
 	var c Moved
 	for t := range p.chosen {
 		all := roaring.Or(p.chosen[t], p.below[t])
 		c.Tasks += all.GetCardinality()
 		c.Accepted += p.withdrawn[t].GetCardinality()
-		c.Leases += all.AndCardinality(d.tasks[t].in[protocol.TaskProcessing].view())
+		c.Leases += all.AndCardinality(p.leased[t])
 	}
 	c.Relatives = c.Tasks - p.selected
 	return c
@@ -145,7 +160,7 @@ func (r *ResetTasks) apply(m *Machine) Answer {
 		return refuse(protocol.CodeConflict, datasetObject(d.id)+" is retired")
 	}
 	p := d.planReset(&r.Select)
-	moved := p.count(d)
+	moved := p.count()
 	if moved.Tasks == 0 {
 		return Answer{Reason: "nothing to reset"}
 	}

@@ -73,6 +73,7 @@ var moves = []move{
 	{protocol.TaskOK, protocol.TaskWaiting, ByAncestor, "an ancestor's accepted attempt was withdrawn, and this one with it"},
 	{protocol.TaskError, protocol.TaskWaiting, ByAncestor, "an ancestor's accepted attempt was withdrawn"},
 
+	{protocol.TaskQueued, protocol.TaskQueued, ByReset, "a person resets it; its lapsed lease ends"},
 	{protocol.TaskProcessing, protocol.TaskQueued, ByReset, "a person resets it; the lease ends"},
 	{protocol.TaskCopied, protocol.TaskQueued, ByReset, "a person resets it; the attempt is withdrawn"},
 	{protocol.TaskOK, protocol.TaskQueued, ByReset, "a person resets it; the attempt is withdrawn"},
