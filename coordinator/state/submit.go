@@ -50,7 +50,7 @@ func (a *AddJobs) apply(m *Machine) Answer {
 		v := &d.tasks[t]
 		i := slices.IndexFunc(a.Classes, func(c AddedClasses) bool { return int(c.Task) == t })
 		switch {
-		case v.classes[0].open != (i < 0):
+		case v.classes[0].open != (i < 0) && d.jobs > 0:
 			return refuse(protocol.CodeBadRequest, fmt.Sprintf("task %q: classes of the new jobs are wanted where the dataset has classes, and only there", v.spec.Name))
 		case i >= 0 && v.classesWith(a.Classes[i].Classes) > MaxClasses:
 			return refuse(protocol.CodeTooLarge, fmt.Sprintf("task %q: more than %d requirement classes", v.spec.Name, MaxClasses))
@@ -99,6 +99,9 @@ func (m *Machine) grow(d *dataset, jobs uint32, added []AddedClasses) {
 	d.finished = 0
 	for _, a := range added {
 		v := &d.tasks[a.Task]
+		if first == 0 {
+			v.classes = nil // submitted without jobs, a task has one open class until its first come
+		}
 		for i := range a.Classes {
 			k := v.findClass(&a.Classes[i].Requirements)
 			if k < 0 {
