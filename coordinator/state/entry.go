@@ -71,6 +71,9 @@ const (
 	// MaxWallStep bounds what a new leader's wall clock may add to record time.
 	// Source: design §3.
 	MaxWallStep = 10 * Minute
+	// MaxWallBack is how far behind a new leader's wall clock may be without alarm:
+	// clocks kept by NTP differ a little. Record time then stands still.
+	MaxWallBack = 10 * Second
 )
 
 var errEntry = errors.New("log entry cannot be read")

@@ -270,7 +270,8 @@ type LeaderChanged struct {
 	// Step is by how much the new leader's wall clock is ahead of the record's last
 	// stamp, negative where it is behind.
 	Step RecordTime `cbor:"2,keyasint"`
-	// Clamped says that Step was out of bounds: clocks need an operator's look.
+	// Clamped says that Step was below -MaxWallBack or above MaxWallStep: clocks need
+	// an operator's look.
 	Clamped bool `cbor:"3,keyasint,omitempty"`
 }
 

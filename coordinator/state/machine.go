@@ -140,7 +140,7 @@ func (m *Machine) advance(e *Entry) {
 			step = 0 // the cluster's first entry
 		}
 		elapsed = min(max(step, 0), MaxWallStep)
-		m.emit(&LeaderChanged{Term: e.Term, Step: step, Clamped: elapsed != step})
+		m.emit(&LeaderChanged{Term: e.Term, Step: step, Clamped: step > MaxWallStep || step < -MaxWallBack})
 	}
 	m.term = e.Term
 	m.time += elapsed
