@@ -94,7 +94,12 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 		Dataset: a.Lease.Task.Dataset, Job: a.Lease.Task.Job, JobCount: a.Lease.JobCount, Seed: a.Lease.Seed,
 		Options: a.Lease.Options, System: a.System, Environ: environParameters(),
 	}
-	task, problems := steering.ExpandTask(doc, in, a.Lease.Task.Task)
+	// By name: coordinators number the tasks behind their parents, a document need not.
+	index, ok := doc.TaskIndex(a.Lease.TaskName)
+	if !ok {
+		return fmt.Errorf("%w: it has no task %q", errDocument, a.Lease.TaskName)
+	}
+	task, problems := steering.ExpandTask(doc, in, protocol.TaskIndex(index))
 	if problems.HasErrors() {
 		return fmt.Errorf("%w: %w", errDocument, problems)
 	}
@@ -161,13 +166,19 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task) {
 
 // Clean removes the attempt's directory and ends the use of its software.
 func (a *Attempt) Clean() error {
-	for _, e := range a.inUse {
-		e.Release()
-	}
+	a.release()
 	if a.dir == "" {
 		return os.RemoveAll(a.Dir)
 	}
 	return a.dir.Remove()
+}
+
+// release ends the use of the attempt's software.
+func (a *Attempt) release() {
+	for _, e := range a.inUse {
+		e.Release()
+	}
+	a.inUse = nil
 }
 
 // LogPath is the file of the attempt's log.
