@@ -16,9 +16,8 @@
 // Invariants: a document that Parse accepts can be written in each spelling
 // and read back to the same model, parameter types and order included. Parse
 // never panics, and its time and memory are linear in a file that the Max
-// constants bound. Expressions ($steering,
-// $eval, …) are kept as text here; their evaluation is the expr package's and
-// the expand files' business.
+// constants bound. Expressions ($steering, $eval, …) are text in the model;
+// the expr package and the expand files evaluate them.
 //
 // Everything wrong in a file is reported at once, each Problem with file,
 // line, column, the source line and, where there is one, the nearest right
