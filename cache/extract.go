@@ -73,7 +73,7 @@ func extract(r io.Reader, dir string) error {
 	var total protocol.ByteSize
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

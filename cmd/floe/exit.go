@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 
 	"floe/protocol"
 )
@@ -71,10 +70,6 @@ func exitCode(err error) int {
 			return exitUnreachable
 		}
 		return exitFailure
-	}
-	var network net.Error
-	if errors.As(err, &network) {
-		return exitUnreachable
 	}
 	return exitFailure
 }

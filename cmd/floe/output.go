@@ -34,9 +34,9 @@ func newPrinter(c *cobra.Command) (*printer, error) {
 	if f, ok := p.out.(*os.File); ok {
 		p.tty = term.IsTerminal(int(f.Fd()))
 	}
-	switch format, err := c.Flags().GetString("output"); {
-	case err != nil || format == "text":
-	case format == "json":
+	switch format, _ := c.Flags().GetString("output"); format { // empty for a verb without -o
+	case "", "text":
+	case "json":
 		p.json = true
 	default:
 		return nil, usageErrorf("output %q: want text or json", format)

@@ -70,8 +70,8 @@ func withQuery(path string, q url.Values) string {
 	return path + "?" + q.Encode()
 }
 
-// get asks for path and prints the answer with print, or as JSON.
-func get[T any](c *cobra.Command, path string, print func(*printer, *T) error) error {
+// get asks for path and prints the answer with show, or as JSON.
+func get[T any](c *cobra.Command, path string, show func(*printer, *T) error) error {
 	p, err := newPrinter(c)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func get[T any](c *cobra.Command, path string, print func(*printer, *T) error) e
 	if done, err := p.value(&answer); done || err != nil {
 		return err
 	}
-	return print(p, &answer)
+	return show(p, &answer)
 }
 
 // more tells a person how to see the next page.

@@ -38,8 +38,14 @@ var roles = []struct {
 	role Role
 	word string
 }{
-	{Anonymous, "anonymous"}, {Viewer, "viewer"}, {Producer, "producer"}, {Operator, "operator"},
-	{Admin, "admin"}, {Site, "site"}, {Pilot, "pilot"}, {Coordinator, "coordinator"},
+	{Anonymous, "anonymous"},
+	{Viewer, "viewer"},
+	{Producer, "producer"},
+	{Operator, "operator"},
+	{Admin, "admin"},
+	{Site, "site"},
+	{Pilot, "pilot"},
+	{Coordinator, "coordinator"},
 }
 
 func (r Role) String() string {

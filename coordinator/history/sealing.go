@@ -18,7 +18,7 @@ func (l *Ledger) sealGenerations(ctx context.Context) error {
 			err := l.sealGeneration(ctx, v.generations[0], v.generations[1].number-1)
 			switch {
 			case ctx.Err() != nil:
-				return nil // what was begun is begun again after a restart
+				return nil //nolint:nilerr // what was begun is begun again after a restart
 			case err != nil:
 				return fmt.Errorf("seal entries from %d: %w", v.generations[0].number, err)
 			}

@@ -41,7 +41,7 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	if !ok || !l.log.Enabled(context.Background(), lvl) {
 		return
 	}
-	l.log.Log(context.Background(), lvl, msg, attributes(args)...)
+	l.log.Log(context.Background(), lvl, msg, attributes(args)...) //nolint:sloglint // the library chooses its words
 }
 
 // attributes renders hclog's lazy values and names its errors as ours are named.

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -115,7 +116,7 @@ func (r *Replica) Propose(ctx context.Context, command []byte) (Receipt, error) 
 	}
 	p := &proposal{command: command, done: make(chan outcome, 1)}
 	if err := r.proposals.admit(p); err != nil {
-		if err == ErrBusy {
+		if errors.Is(err, ErrBusy) {
 			r.count.busy.Add(1)
 		}
 		return Receipt{}, fmt.Errorf("propose: %w", err)

@@ -242,7 +242,7 @@ func (s *Server) keep(ctx context.Context, class blob.Class, owner string, b []b
 
 // blobError gives a refusal of the store its code.
 func blobError(err error) error {
-	code := protocol.CodeInternal
+	var code protocol.Code
 	switch {
 	case errors.Is(err, blob.ErrNotFound), errors.Is(err, blob.ErrMissing):
 		code = protocol.CodeNotFound

@@ -341,7 +341,8 @@ const patternAct = "POST /v1/datasets/{dataset}/actions"
 func (s *Server) act(ctx context.Context, in *struct {
 	DatasetPath
 	Body protocol.ActionRequest
-}) (*body[protocol.ActionReply], error) {
+},
+) (*body[protocol.ActionReply], error) {
 	d, err := s.view(in.id())
 	if err != nil {
 		return nil, err

@@ -42,10 +42,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	defer calm.Stop()
 	for {
 		if err := s.sendDataset(w, dataset); err != nil {
-			return nil //nolint:nilerr // the answer has begun: the client sees the stream end and comes back
+			return nil // the answer has begun: the client sees the stream end and comes back
 		}
 		if err := control.Flush(); err != nil {
-			return nil //nolint:nilerr // the client has gone
+			return nil // the client has gone
 		}
 		calm.Reset(settle)
 		select {
@@ -59,7 +59,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 				waiting = false
 			case <-alive.C:
 				if _, err := fmt.Fprint(w, ": alive\n\n"); err != nil {
-					return nil //nolint:nilerr // the client has gone
+					return nil // the client has gone
 				}
 				_ = control.Flush()
 			case <-changed:

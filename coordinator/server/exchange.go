@@ -246,9 +246,9 @@ func (s *Server) acquire(ctx context.Context, pilot *state.Pilot, caller transpo
 	for {
 		// Parked before looking: what is released in between wakes it.
 		place := s.parked.park(pilot.ID, pilot.Site, request.Free)
-		var any bool
-		s.Record.Read(func(m *state.Machine) { any = m.AnyFits(pilot.ID, &request.Free) })
-		if any {
+		var fits bool
+		s.Record.Read(func(m *state.Machine) { fits = m.AnyFits(pilot.ID, &request.Free) })
+		if fits {
 			s.parked.leave(place)
 			command := &state.Acquire{Pilot: pilot.ID, Free: request.Free, Want: request.Want, Sequence: request.Sequence}
 			a, err := s.propose(ctx, command)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,7 +74,7 @@ func pathOf(r *http.Request) (*TaskPath, error) {
 
 // copyFrom copies what is behind offset.
 func copyFrom(w io.Writer, r io.Reader, offset int64) error {
-	if _, err := io.CopyN(io.Discard, r, offset); err != nil && err != io.EOF {
+	if _, err := io.CopyN(io.Discard, r, offset); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	_, err := io.Copy(w, r)

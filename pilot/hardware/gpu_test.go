@@ -33,38 +33,63 @@ func TestGPUs(t *testing.T) {
 	}{
 		{promise: "a node without the driver's tool has no card and no problem"},
 		{promise: "all cards are offered", commands: map[string]string{query: twoCards}, want: []protocol.GPU{t4, a100}},
-		{promise: "CUDA_VISIBLE_DEVICES chooses and orders by index", commands: map[string]string{query: twoCards},
-			env: map[string]string{"CUDA_VISIBLE_DEVICES": "1,0"}, want: []protocol.GPU{a100, t4}},
-		{promise: "and by the beginning of a UUID", commands: map[string]string{query: twoCards},
-			env: map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-2222"}, want: []protocol.GPU{a100}},
-		{promise: "what follows a name of no card is not visible", commands: map[string]string{query: twoCards},
-			env: map[string]string{"CUDA_VISIBLE_DEVICES": "0,7,1"}, want: []protocol.GPU{t4}},
+		{
+			promise: "CUDA_VISIBLE_DEVICES chooses and orders by index", commands: map[string]string{query: twoCards},
+			env: map[string]string{"CUDA_VISIBLE_DEVICES": "1,0"}, want: []protocol.GPU{a100, t4},
+		},
+		{
+			promise: "and by the beginning of a UUID", commands: map[string]string{query: twoCards},
+			env: map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-2222"}, want: []protocol.GPU{a100},
+		},
+		{
+			promise: "what follows a name of no card is not visible", commands: map[string]string{query: twoCards},
+			env: map[string]string{"CUDA_VISIBLE_DEVICES": "0,7,1"}, want: []protocol.GPU{t4},
+		},
 		{promise: "the empty list hides all", commands: map[string]string{query: twoCards}, env: map[string]string{"CUDA_VISIBLE_DEVICES": ""}},
-		{promise: "HTCondor's assignment is obeyed", commands: map[string]string{query: twoCards},
-			env: map[string]string{"_CONDOR_AssignedGPUs": "CUDA1"}, want: []protocol.GPU{a100}},
-		{promise: "a broken driver is a problem and offers none",
+		{
+			promise: "HTCondor's assignment is obeyed", commands: map[string]string{query: twoCards},
+			env: map[string]string{"_CONDOR_AssignedGPUs": "CUDA1"}, want: []protocol.GPU{a100},
+		},
+		{
+			promise:  "a broken driver is a problem and offers none",
 			commands: map[string]string{query: "!NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."},
-			problem:  "couldn't communicate"},
-		{promise: "a card that fell off the bus does not hide the others",
+			problem:  "couldn't communicate",
+		},
+		{
+			promise:  "a card that fell off the bus does not hide the others",
 			commands: map[string]string{query: "Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost.\n1, " + uuidB + ", NVIDIA A100-SXM4-40GB, 40960, 0, Disabled, 8.0\n"},
-			want:     []protocol.GPU{a100}, problem: "GPU is lost"},
-		{promise: "uncorrected memory errors make a card untested",
+			want:     []protocol.GPU{a100}, problem: "GPU is lost",
+		},
+		{
+			promise:  "uncorrected memory errors make a card untested",
 			commands: map[string]string{query: "1, " + uuidB + ", NVIDIA A100-SXM4-40GB, 40960, 3, Disabled, 8.0\n"},
-			want:     []protocol.GPU{untested}, problem: "3 uncorrected"},
-		{promise: "an old driver that lacks fields is asked for fewer", commands: map[string]string{
-			query + strings.Join(gpuFields, ","):                      `!Field "mig.mode.current" is not a valid field to query.`,
-			query + strings.Join(gpuFields[:gpuOldFields], ",") + " ": "0, " + uuidA + ", Tesla K80, 11441, [N/A]\n"},
-			want: []protocol.GPU{{ID: uuidA, Model: "Tesla K80", Memory: 11441 << 20, Tested: true}}},
-		{promise: "a card in MIG mode is offered as its instances", commands: map[string]string{
-			query: "0, " + uuidB + ", NVIDIA A100-SXM4-40GB, 40960, 0, Enabled, 8.0\n",
-			"nvidia-smi -L": "GPU 0: NVIDIA A100-SXM4-40GB (UUID: " + uuidB + ")\n" +
-				"  MIG 3g.20gb     Device  0: (UUID: MIG-aaa)\n  MIG 1c.2g.10gb     Device  1: (UUID: MIG-bbb)\n"},
+			want:     []protocol.GPU{untested}, problem: "3 uncorrected",
+		},
+		{
+			promise: "an old driver that lacks fields is asked for fewer", commands: map[string]string{
+				query + strings.Join(gpuFields, ","):                      `!Field "mig.mode.current" is not a valid field to query.`,
+				query + strings.Join(gpuFields[:gpuOldFields], ",") + " ": "0, " + uuidA + ", Tesla K80, 11441, [N/A]\n",
+			},
+			want: []protocol.GPU{{ID: uuidA, Model: "Tesla K80", Memory: 11441 << 20, Tested: true}},
+		},
+		{
+			promise: "a card in MIG mode is offered as its instances", commands: map[string]string{
+				query: "0, " + uuidB + ", NVIDIA A100-SXM4-40GB, 40960, 0, Enabled, 8.0\n",
+				"nvidia-smi -L": "GPU 0: NVIDIA A100-SXM4-40GB (UUID: " + uuidB + ")\n" +
+					"  MIG 3g.20gb     Device  0: (UUID: MIG-aaa)\n  MIG 1c.2g.10gb     Device  1: (UUID: MIG-bbb)\n",
+			},
 			want: []protocol.GPU{
 				{ID: "MIG-aaa", Model: "NVIDIA A100-SXM4-40GB MIG 3g.20gb", Memory: 20 << 30, Capability: 80, Tested: true},
-				{ID: "MIG-bbb", Model: "NVIDIA A100-SXM4-40GB MIG 1c.2g.10gb", Memory: 10 << 30, Capability: 80, Tested: true}}},
-		{promise: "a card that fails the site's test is untested", commands: map[string]string{query: twoCards,
-			"env CUDA_VISIBLE_DEVICES=" + uuidA + " /opt/test": "ok", "env CUDA_VISIBLE_DEVICES=" + uuidB + " /opt/test": "!wrong sum"},
-			test: "/opt/test", want: []protocol.GPU{t4, untested}, problem: "wrong sum"},
+				{ID: "MIG-bbb", Model: "NVIDIA A100-SXM4-40GB MIG 1c.2g.10gb", Memory: 10 << 30, Capability: 80, Tested: true},
+			},
+		},
+		{
+			promise: "a card that fails the site's test is untested", commands: map[string]string{
+				query: twoCards,
+				"env CUDA_VISIBLE_DEVICES=" + uuidA + " /opt/test": "ok", "env CUDA_VISIBLE_DEVICES=" + uuidB + " /opt/test": "!wrong sum",
+			},
+			test: "/opt/test", want: []protocol.GPU{t4, untested}, problem: "wrong sum",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.promise, func(t *testing.T) {
@@ -83,8 +108,10 @@ func TestGPUs(t *testing.T) {
 }
 
 func TestParseSpan(t *testing.T) {
-	for text, want := range map[string]int64{"10": -1, "5:03": 303, "1:00:00": 3600, "2-00:00:01": 172801, "UNLIMITED": -1,
-		"INVALID": -1, "": -1, "1-5:03": -1, "-1:00": -1, "1:2:3:4": -1} {
+	for text, want := range map[string]int64{
+		"10": -1, "5:03": 303, "1:00:00": 3600, "2-00:00:01": 172801, "UNLIMITED": -1,
+		"INVALID": -1, "": -1, "1-5:03": -1, "-1:00": -1, "1:2:3:4": -1,
+	} {
 		got, ok := parseSpan(text)
 		if ok != (want >= 0) || ok && int64(got.Seconds()) != want {
 			t.Errorf("parseSpan(%q) = %v, %v, want %d seconds", text, got, ok, want)

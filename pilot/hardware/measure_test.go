@@ -92,10 +92,14 @@ func TestMeasure(t *testing.T) {
 	}{
 		{
 			promise: "an unlimited workstation offers all it has",
-			node: recorded{affinity: 16, free: 80 * protocol.GB, arch: "x86_64", level: 3,
-				files: map[string]string{"proc/meminfo": meminfo, "etc/os-release": debian, "lib/x86_64-linux-gnu/libc.so.6": glibc}},
-			want: protocol.Resources{Cores: 16, Memory: 131072000 << 10, Disk: 80 * protocol.GB, OS: "debian_12-x86_64-glibc2.36",
-				Tags: []string{"x86-64-v1", "x86-64-v2", "x86-64-v3"}},
+			node: recorded{
+				affinity: 16, free: 80 * protocol.GB, arch: "x86_64", level: 3,
+				files: map[string]string{"proc/meminfo": meminfo, "etc/os-release": debian, "lib/x86_64-linux-gnu/libc.so.6": glibc},
+			},
+			want: protocol.Resources{
+				Cores: 16, Memory: 131072000 << 10, Disk: 80 * protocol.GB, OS: "debian_12-x86_64-glibc2.36",
+				Tags: []string{"x86-64-v1", "x86-64-v2", "x86-64-v3"},
+			},
 		},
 		{
 			promise: "a version 2 cgroup's limits bind, also those of its parents",
@@ -142,37 +146,49 @@ func TestMeasure(t *testing.T) {
 		},
 		{
 			promise: "Slurm's variables bind where it confines nothing",
-			node: recorded{affinity: 64, free: 1, arch: "x86_64",
+			node: recorded{
+				affinity: 64, free: 1, arch: "x86_64",
 				files: map[string]string{"proc/meminfo": meminfo},
-				env: map[string]string{"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "64",
-					"SLURM_MEM_PER_CPU": "2000", "SLURM_JOB_END_TIME": "1800003600"}},
+				env: map[string]string{
+					"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "64",
+					"SLURM_MEM_PER_CPU": "2000", "SLURM_JOB_END_TIME": "1800003600",
+				},
+			},
 			want: protocol.Resources{Cores: 4, Memory: 8000 << 20, Disk: 1, OS: "unknown-x86_64", Remaining: 3600},
 		},
 		{
 			promise: "squeue is asked where Slurm's variables are silent about the end",
-			node: recorded{affinity: 1, free: 1, arch: "x86_64", env: map[string]string{"SLURM_JOB_ID": "77"},
-				commands: map[string]string{"squeue --noheader --job 77": "1-02:00:30\n"}},
+			node: recorded{
+				affinity: 1, free: 1, arch: "x86_64", env: map[string]string{"SLURM_JOB_ID": "77"},
+				commands: map[string]string{"squeue --noheader --job 77": "1-02:00:30\n"},
+			},
 			want: protocol.Resources{Cores: 1, Disk: 1, OS: "unknown-x86_64", Remaining: 26*3600 + 30},
 		},
 		{
 			promise: "an HTCondor machine ad binds cores, memory and disk",
-			node: recorded{affinity: 32, free: 500 * protocol.GB, arch: "x86_64",
+			node: recorded{
+				affinity: 32, free: 500 * protocol.GB, arch: "x86_64",
 				files: map[string]string{"proc/meminfo": meminfo, "var/slot/.machine.ad": "Cpus = 2\nMemory = 4096\nDisk = 1000000\nName = \"slot1@n\"\n"},
-				env:   map[string]string{"_CONDOR_MACHINE_AD": "/var/slot/.machine.ad"}},
+				env:   map[string]string{"_CONDOR_MACHINE_AD": "/var/slot/.machine.ad"},
+			},
 			want: protocol.Resources{Cores: 2, Memory: 4096 << 20, Disk: 1000000 << 10, OS: "unknown-x86_64"},
 		},
 		{
 			promise: "PBS's walltime counts from the start, Grid Engine's slots and h_vmem bind",
-			node: recorded{affinity: 32, free: 1, vmem: 3 * protocol.GB, arch: "x86_64",
+			node: recorded{
+				affinity: 32, free: 1, vmem: 3 * protocol.GB, arch: "x86_64",
 				files: map[string]string{"proc/meminfo": meminfo},
-				env:   map[string]string{"PBS_WALLTIME": "7200", "NSLOTS": "3"}},
+				env:   map[string]string{"PBS_WALLTIME": "7200", "NSLOTS": "3"},
+			},
 			edit: func(o *Options) { o.Started = o.Now.Add(-time.Hour) },
 			want: protocol.Resources{Cores: 3, Memory: 3 * protocol.GB, Disk: 1, OS: "unknown-x86_64", Remaining: 3600},
 		},
 		{
 			promise: "the argument beats the variables, a passed end leaves one second, limits cap",
-			node: recorded{affinity: 32, free: -1, arch: "x86_64", files: map[string]string{"proc/meminfo": meminfo},
-				env: map[string]string{"FLOE_BATCH_END": "1900000000"}},
+			node: recorded{
+				affinity: 32, free: -1, arch: "x86_64", files: map[string]string{"proc/meminfo": meminfo},
+				env: map[string]string{"FLOE_BATCH_END": "1900000000"},
+			},
 			edit: func(o *Options) {
 				o.End = o.Now.Add(-time.Minute)
 				o.Limit = protocol.Resources{Cores: 8, Memory: 16 * protocol.GB, Disk: 1}
@@ -213,8 +229,10 @@ func TestRunningNode(t *testing.T) {
 
 func TestHungAndBrokenRepositories(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		node := recorded{affinity: 1, arch: "x86_64", hung: "/cvmfs/hung.org", missing: "/cvmfs/broken.org", release: make(chan struct{}),
-			files: map[string]string{"proc/self/mountinfo": "90 30 0:55 / /cvmfs/good.org ro - fuse cvmfs2 ro\n"}}
+		node := recorded{
+			affinity: 1, arch: "x86_64", hung: "/cvmfs/hung.org", missing: "/cvmfs/broken.org", release: make(chan struct{}),
+			files: map[string]string{"proc/self/mountinfo": "90 30 0:55 / /cvmfs/good.org ro - fuse cvmfs2 ro\n"},
+		}
 		o := node.options()
 		o.Repositories = []string{"hung.org", "broken.org", "good.org"}
 		got, report := Measure(t.Context(), o)

@@ -144,10 +144,14 @@ func TestClassesRunUnchanged(t *testing.T) {
 				module Module
 				want   []protocol.Statistic
 			}{
-				{Module{Class: "Generate", Parameters: named("nevents", 25, "SPECTRUM", []any{2.5, 3}, "mctree", true)},
-					[]protocol.Statistic{{Name: "Mean_Energy", Value: 1.5}, {Name: "events", Value: 25}, {Name: "finished", Value: 1}}},
-				{Module{Class: "mod.Parsing", Args: raw(map[string]any{"seed": 4, "scale": 0.5}), Parameters: named("only_for_expressions", 1)},
-					[]protocol.Statistic{{Name: "seed", Value: 2}}},
+				{
+					Module{Class: "Generate", Parameters: named("nevents", 25, "SPECTRUM", []any{2.5, 3}, "mctree", true)},
+					[]protocol.Statistic{{Name: "Mean_Energy", Value: 1.5}, {Name: "events", Value: 25}, {Name: "finished", Value: 1}},
+				},
+				{
+					Module{Class: "mod.Parsing", Args: raw(map[string]any{"seed": 4, "scale": 0.5}), Parameters: named("only_for_expressions", 1)},
+					[]protocol.Statistic{{Name: "seed", Value: 2}},
+				},
 				{Module{Class: "Filter", Parameters: named("outfile", "o.i3")}, []protocol.Statistic{{Name: "num", Value: 7}}},
 				{Module{Class: "plain", Args: raw(map[string]any{"args": []int{3}, "kwargs": map[string]int{"b": 4}})}, []protocol.Statistic{{Name: "sum", Value: 7}}},
 				{Module{Class: "Skipped", Parameters: named("execute", "False")}, nil},
@@ -201,8 +205,13 @@ class A(IPModule):
 		verdict  protocol.Verdict
 		evidence []string
 	}{
-		{"an unknown parameter lists the known ones and the nearest", Module{Class: "A", Parameters: named("energi", 2)}, source,
-			protocol.VerdictPayload, []string{"unknown parameter energi", "did you mean energy?", "what"}},
+		{
+			"an unknown parameter lists the known ones and the nearest",
+			Module{Class: "A", Parameters: named("energi", 2)},
+			source,
+			protocol.VerdictPayload,
+			[]string{"unknown parameter energi", "did you mean energy?", "what"},
+		},
 		{"args must exist, too", Module{Class: "A", Args: raw(map[string]int{"nope": 2})}, source, protocol.VerdictPayload, []string{"unknown parameter nope"}},
 		{"an exception is the evidence", Module{Class: "A", Parameters: named("what", "raise")}, source, protocol.VerdictPayload, []string{"ValueError: energy of zero"}},
 		{"a result that is not zero is a failure", Module{Class: "A", Parameters: named("what", "one")}, source, protocol.VerdictPayload, []string{"Execute returned 1"}},

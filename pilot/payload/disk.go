@@ -19,21 +19,21 @@ type diskWatch struct {
 // measure walks the directories and returns how long that took.
 func (d *diskWatch) measure() time.Duration {
 	began := time.Now()
-	type inode struct{ dev, ino uint64 }
-	seen := make(map[inode]bool) // hard links count once
+	type inode struct{ dev, ino uint64 } // Dev is narrower on some systems
+	seen := make(map[inode]bool)         // hard links count once
 	sum := protocol.ByteSize(0)
 	for _, dir := range d.dirs {
 		// What vanishes during the walk, or may not be read, counts nothing.
 		_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 			if err != nil {
-				return nil
+				return nil //nolint:nilerr // see above
 			}
 			info, err := e.Info()
 			if err != nil {
-				return nil
+				return nil //nolint:nilerr // see above
 			}
 			s, ok := info.Sys().(*syscall.Stat_t)
-			if !ok || seen[inode{uint64(s.Dev), s.Ino}] {
+			if !ok || seen[inode{uint64(s.Dev), s.Ino}] { //nolint:unconvert // not on every system
 				return nil
 			}
 			if s.Nlink > 1 && !e.IsDir() {

@@ -35,11 +35,14 @@ func newAttempt(t *testing.T, modules ...Module) *attempt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &attempt{t: t, dir: dir,
+	return &attempt{
+		t: t, dir: dir,
 		limits:  Limits{Grace: 300 * time.Millisecond, Walltime: 2 * time.Minute},
 		options: Options{Poll: 50 * time.Millisecond},
-		task: Task{ID: protocol.TaskID{Dataset: 12, Job: 7, Task: 1}, Name: "generate", Jobs: 100, Seed: 4711, Attempt: 2,
-			Trays: []Tray{{Name: "main", Modules: modules}}},
+		task: Task{
+			ID: protocol.TaskID{Dataset: 12, Job: 7, Task: 1}, Name: "generate", Jobs: 100, Seed: 4711, Attempt: 2,
+			Trays: []Tray{{Name: "main", Modules: modules}},
+		},
 	}
 }
 
@@ -128,36 +131,62 @@ func TestEndings(t *testing.T) {
 		signal   syscall.Signal
 	}{
 		{promise: "a program that exits zero is ok", module: script("echo hello"), verdict: protocol.VerdictOK},
-		{promise: "another exit code is the payload's, with its last lines", module: script("echo one; echo the reason >&2; exit 3"),
-			verdict: protocol.VerdictPayload, evidence: []string{"module step: exit code 3", "the reason"}, exit: 3},
-		{promise: "a crash names its signal", module: script("kill -SEGV $$"),
-			verdict: protocol.VerdictPayload, evidence: []string{"SIGSEGV"}, signal: syscall.SIGSEGV},
-		{promise: "walltime ends a payload that ignores SIGTERM", module: script("trap '' TERM; while :; do sleep 0.1; done"),
+		{
+			promise: "another exit code is the payload's, with its last lines", module: script("echo one; echo the reason >&2; exit 3"),
+			verdict: protocol.VerdictPayload, evidence: []string{"module step: exit code 3", "the reason"}, exit: 3,
+		},
+		{
+			promise: "a crash names its signal", module: script("kill -SEGV $$"),
+			verdict: protocol.VerdictPayload, evidence: []string{"SIGSEGV"}, signal: syscall.SIGSEGV,
+		},
+		{
+			promise: "walltime ends a payload that ignores SIGTERM", module: script("trap '' TERM; while :; do sleep 0.1; done"),
 			edit:    func(a *attempt) { a.limits.Walltime = time.Second },
-			verdict: protocol.VerdictWalltime, evidence: []string{"walltime limit of 1s"}, signal: syscall.SIGKILL},
-		{promise: "a payload that ends itself cleanly at the walltime has finished", module: script("trap 'exit 0' TERM; while :; do sleep 0.05; done"),
-			edit: func(a *attempt) { a.limits.Walltime = time.Second }, verdict: protocol.VerdictOK},
-		{promise: "a file that no kernel runs is the payload's fault", module: Module{Name: "step", Src: "prog"},
-			files: map[string]string{"prog": "\x00\x01\x02"}, verdict: protocol.VerdictPayload, evidence: []string{"exec format error"}},
-		{promise: "a missing interpreter is the node's fault", module: Module{Name: "step", Src: "prog"},
-			files: map[string]string{"prog": "#!/nonexistent/perl7\n"}, verdict: protocol.VerdictNode, evidence: []string{"no interpreter"}},
-		{promise: "a src that is nowhere is the payload's fault", module: Module{Name: "step", Src: "prog"},
-			verdict: protocol.VerdictPayload, evidence: []string{"src prog: no such file", "work/prog"}},
+			verdict: protocol.VerdictWalltime, evidence: []string{"walltime limit of 1s"}, signal: syscall.SIGKILL,
+		},
+		{
+			promise: "a payload that ends itself cleanly at the walltime has finished", module: script("trap 'exit 0' TERM; while :; do sleep 0.05; done"),
+			edit: func(a *attempt) { a.limits.Walltime = time.Second }, verdict: protocol.VerdictOK,
+		},
+		{
+			promise: "a file that no kernel runs is the payload's fault", module: Module{Name: "step", Src: "prog"},
+			files: map[string]string{"prog": "\x00\x01\x02"}, verdict: protocol.VerdictPayload, evidence: []string{"exec format error"},
+		},
+		{
+			promise: "a missing interpreter is the node's fault", module: Module{Name: "step", Src: "prog"},
+			files: map[string]string{"prog": "#!/nonexistent/perl7\n"}, verdict: protocol.VerdictNode, evidence: []string{"no interpreter"},
+		},
+		{
+			promise: "a src that is nowhere is the payload's fault", module: Module{Name: "step", Src: "prog"},
+			verdict: protocol.VerdictPayload, evidence: []string{"src prog: no such file", "work/prog"},
+		},
 		{promise: "nothing to run is said", module: Module{Name: "step"}, verdict: protocol.VerdictPayload, evidence: []string{"neither class nor src"}},
-		{promise: "no Python on the node is the node's fault", module: Module{Name: "step", Src: "x.py"}, files: map[string]string{"x.py": "1"},
-			edit: func(a *attempt) { a.options.Environ = []string{"PATH=/nonexistent"} }, verdict: protocol.VerdictNode, evidence: []string{"no python3"}},
-		{promise: "a missing env_shell is the software's fault", module: Module{Name: "step", Src: "/bin/true", Environment: Environment{Shell: "/nonexistent/env-shell.sh"}},
-			verdict: protocol.VerdictSoftware, evidence: []string{"env_shell"}},
-		{promise: "an unusable library is the environment's fault",
+		{
+			promise: "no Python on the node is the node's fault", module: Module{Name: "step", Src: "x.py"}, files: map[string]string{"x.py": "1"},
+			edit: func(a *attempt) { a.options.Environ = []string{"PATH=/nonexistent"} }, verdict: protocol.VerdictNode, evidence: []string{"no python3"},
+		},
+		{
+			promise: "a missing env_shell is the software's fault", module: Module{Name: "step", Src: "/bin/true", Environment: Environment{Shell: "/nonexistent/env-shell.sh"}},
+			verdict: protocol.VerdictSoftware, evidence: []string{"env_shell"},
+		},
+		{
+			promise: "an unusable library is the environment's fault",
 			module:  Module{Name: "step", Src: "/bin/sh", Args: raw([]string{"-c", "echo x: error while loading shared libraries: libx.so.3 >&2; exit 127"}), Environment: Environment{Software: []string{"/"}}},
-			verdict: protocol.VerdictSoftware, evidence: []string{"libx.so.3"}, exit: 127},
-		{promise: "statistics that are no numbers name their key", module: script(`echo '{"events": 5, "mean": NaN}' > $FLOE_STATISTICS`),
-			verdict: protocol.VerdictPayload, evidence: []string{`"mean"`, "NaN"}},
-		{promise: "too much disk is the disk verdict", module: script("dd if=/dev/zero of=big bs=1048576 count=8 2>/dev/null; echo x > done; while :; do sleep 0.05; done"),
+			verdict: protocol.VerdictSoftware, evidence: []string{"libx.so.3"}, exit: 127,
+		},
+		{
+			promise: "statistics that are no numbers name their key", module: script(`echo '{"events": 5, "mean": NaN}' > $FLOE_STATISTICS`),
+			verdict: protocol.VerdictPayload, evidence: []string{`"mean"`, "NaN"},
+		},
+		{
+			promise: "too much disk is the disk verdict", module: script("dd if=/dev/zero of=big bs=1048576 count=8 2>/dev/null; echo x > done; while :; do sleep 0.05; done"),
 			edit:    func(a *attempt) { a.limits.Disk = 4 * protocol.MB },
-			verdict: protocol.VerdictDisk, evidence: []string{"scratch disk, limit 4MB"}, signal: syscall.SIGTERM},
-		{promise: "a config outside the work directory is refused", module: Module{Name: "step", Src: "/bin/true", Configs: []Parameter{{"../x", raw(1)}}},
-			verdict: protocol.VerdictPayload, evidence: []string{"below the work directory"}},
+			verdict: protocol.VerdictDisk, evidence: []string{"scratch disk, limit 4MB"}, signal: syscall.SIGTERM,
+		},
+		{
+			promise: "a config outside the work directory is refused", module: Module{Name: "step", Src: "/bin/true", Configs: []Parameter{{"../x", raw(1)}}},
+			verdict: protocol.VerdictPayload, evidence: []string{"below the work directory"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.promise, func(t *testing.T) {

@@ -53,7 +53,8 @@ tasks:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Tray{Name: "main", Iteration: 1,
+	want := Tray{
+		Name: "main", Iteration: 1,
 		Environment: Environment{
 			Software: []string{"/sw/meta-2", "/sw/lib", "/sw/base-1"}, Python: []string{"/sw/lib"},
 			Libraries: []string{"/sw/lib/so", "/sw/lib/more"}, Variables: []string{"A=/sw/lib/a", "B=2"},
@@ -71,7 +72,7 @@ tasks:
 	if want := map[string]string{"base": "task.tar ", "meta": "tray.tar task.tar tray.tar task.tar "}; cmp.Diff(want, scope) != "" {
 		t.Errorf("resources in scope = %v, want %v", scope, want)
 	}
-	a := arguments{}
+	var a arguments
 	if a, err = parseArguments(trays[1].Modules[0].Args); err != nil || cmp.Diff([]string{"--seed=31", "--flag"}, a.words()) != "" {
 		t.Errorf("arguments = %q, %v", a.words(), err)
 	}

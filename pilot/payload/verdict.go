@@ -63,65 +63,95 @@ const diskFull = 4 << 20
 // verdict. What comes first is what the pilot did, then what the kernel says,
 // then what the module says.
 var rules = []rule{
-	{"drain", func(f *facts) bool { return f.stopped == stopContext }, protocol.VerdictPreempted,
+	{
+		"drain", func(f *facts) bool { return f.stopped == stopContext }, protocol.VerdictPreempted,
 		func(f *facts) string {
 			if f.exit == 0 && f.signal == 0 {
 				return "ended by the pilot between modules: " + f.detail
 			}
 			return "ended by the pilot: " + f.detail + "; " + f.ending()
-		}},
-	{"walltime", func(f *facts) bool { return f.stopped == stopWalltime }, protocol.VerdictWalltime,
-		func(f *facts) string { return f.detail }},
-	{"memory limit", func(f *facts) bool { return f.stopped == stopMemory }, protocol.VerdictMemory,
-		func(f *facts) string { return f.detail }},
-	{"memory group", func(f *facts) bool { return f.killedByGroup > 0 }, protocol.VerdictMemory,
+		},
+	},
+	{
+		"walltime", func(f *facts) bool { return f.stopped == stopWalltime }, protocol.VerdictWalltime,
+		func(f *facts) string { return f.detail },
+	},
+	{
+		"memory limit", func(f *facts) bool { return f.stopped == stopMemory }, protocol.VerdictMemory,
+		func(f *facts) string { return f.detail },
+	},
+	{
+		"memory group", func(f *facts) bool { return f.killedByGroup > 0 }, protocol.VerdictMemory,
 		func(f *facts) string {
 			return fmt.Sprintf("the kernel killed %d processes at the memory limit; %s", f.killedByGroup, f.ending())
-		}},
-	{"disk limit", func(f *facts) bool { return f.stopped == stopDisk }, protocol.VerdictDisk,
-		func(f *facts) string { return f.detail }},
-	{"too many processes", func(f *facts) bool { return f.stopped == stopProcesses }, protocol.VerdictPayload,
-		func(f *facts) string { return f.detail }},
+		},
+	},
+	{
+		"disk limit", func(f *facts) bool { return f.stopped == stopDisk }, protocol.VerdictDisk,
+		func(f *facts) string { return f.detail },
+	},
+	{
+		"too many processes", func(f *facts) bool { return f.stopped == stopProcesses }, protocol.VerdictPayload,
+		func(f *facts) string { return f.detail },
+	},
 
 	{"no python", func(f *facts) bool { return errors.Is(f.prepare, errNoPython) && f.built }, protocol.VerdictSoftware, preparation},
 	{"no python", func(f *facts) bool { return errors.Is(f.prepare, errNoPython) }, protocol.VerdictNode, preparation},
-	{"disk full", func(f *facts) bool { return errors.Is(errors.Join(f.prepare, f.start, f.hook), syscall.ENOSPC) }, protocol.VerdictNode,
-		func(f *facts) string { return errors.Join(f.prepare, f.start, f.hook).Error() }},
+	{
+		"disk full", func(f *facts) bool { return errors.Is(errors.Join(f.prepare, f.start, f.hook), syscall.ENOSPC) }, protocol.VerdictNode,
+		func(f *facts) string { return errors.Join(f.prepare, f.start, f.hook).Error() },
+	},
 	{"env_shell", func(f *facts) bool { return f.prepare != nil && strings.HasPrefix(f.prepare.Error(), "env_shell") }, protocol.VerdictSoftware, preparation},
 	{"steering", func(f *facts) bool { return f.prepare != nil }, protocol.VerdictPayload, preparation},
 	{"stage", func(f *facts) bool { return f.hook != nil && hookVerdict(f.hook) != 0 }, 0, // the error's own
 		func(f *facts) string { return f.hook.Error() }},
-	{"stage", func(f *facts) bool { return f.hook != nil }, protocol.VerdictFramework,
-		func(f *facts) string { return f.hook.Error() }},
+	{
+		"stage", func(f *facts) bool { return f.hook != nil }, protocol.VerdictFramework,
+		func(f *facts) string { return f.hook.Error() },
+	},
 
 	{"built for another platform", func(f *facts) bool { return errors.Is(f.start, syscall.ENOEXEC) && f.fromBuilt }, protocol.VerdictSoftware, starting},
 	{"exec format", func(f *facts) bool { return errors.Is(f.start, syscall.ENOEXEC) }, protocol.VerdictPayload, starting},
 	// The file was there a moment ago: what is missing is its interpreter or loader.
-	{"no interpreter", func(f *facts) bool { return errors.Is(f.start, fs.ErrNotExist) && f.fromBuilt }, protocol.VerdictSoftware,
-		func(f *facts) string { return "no interpreter: " + f.start.Error() }},
-	{"no interpreter", func(f *facts) bool { return errors.Is(f.start, fs.ErrNotExist) }, protocol.VerdictNode,
-		func(f *facts) string { return "no interpreter: " + f.start.Error() }},
+	{
+		"no interpreter", func(f *facts) bool { return errors.Is(f.start, fs.ErrNotExist) && f.fromBuilt }, protocol.VerdictSoftware,
+		func(f *facts) string { return "no interpreter: " + f.start.Error() },
+	},
+	{
+		"no interpreter", func(f *facts) bool { return errors.Is(f.start, fs.ErrNotExist) }, protocol.VerdictNode,
+		func(f *facts) string { return "no interpreter: " + f.start.Error() },
+	},
 	{"may not run", func(f *facts) bool { return errors.Is(f.start, fs.ErrPermission) && f.fromBuilt }, protocol.VerdictSoftware, starting},
 	{"may not run", func(f *facts) bool { return errors.Is(f.start, fs.ErrPermission) || errors.Is(f.start, syscall.E2BIG) }, protocol.VerdictPayload, starting},
 	{"cannot start", func(f *facts) bool { return f.start != nil }, protocol.VerdictNode, starting},
 
-	{"out of memory on the node", func(f *facts) bool { return f.killed() && f.killedByNode }, protocol.VerdictNode,
+	{
+		"out of memory on the node", func(f *facts) bool { return f.killed() && f.killedByNode }, protocol.VerdictNode,
 		func(f *facts) string {
 			return "the node ran out of memory while this attempt was within its limit; " + f.ending()
-		}},
+		},
+	},
 	{"processor limit", func(f *facts) bool { return f.signal == syscall.SIGXCPU }, protocol.VerdictWalltime, (*facts).ending},
 	{"file size limit", func(f *facts) bool { return f.signal == syscall.SIGXFSZ }, protocol.VerdictDisk, (*facts).ending},
-	{"built for another processor", func(f *facts) bool { return f.signal == syscall.SIGILL && f.built }, protocol.VerdictSoftware,
-		func(f *facts) string { return f.ending() + ": built for another processor" }},
+	{
+		"built for another processor", func(f *facts) bool { return f.signal == syscall.SIGILL && f.built }, protocol.VerdictSoftware,
+		func(f *facts) string { return f.ending() + ": built for another processor" },
+	},
 	{"loader", func(f *facts) bool { return f.exit != 0 && f.built && loaderFailed(f.log) }, protocol.VerdictSoftware, (*facts).ending},
 	{"loader", func(f *facts) bool { return f.exit != 0 && loaderFailed(f.log) }, protocol.VerdictNode, (*facts).ending},
 	{"no python inside env_shell", func(f *facts) bool { return f.exit == 127 && strings.Contains(f.log, "floe: no python3") }, protocol.VerdictSoftware, (*facts).ending},
-	{"disk full", func(f *facts) bool { return f.free < diskFull }, protocol.VerdictNode,
-		func(f *facts) string { return fmt.Sprintf("scratch disk full, %v free; %s", f.free, f.ending()) }},
-	{"statistics", func(f *facts) bool { return f.statist != nil }, protocol.VerdictPayload,
-		func(f *facts) string { return f.statist.Error() }},
-	{"class", func(f *facts) bool { return f.said != "" }, protocol.VerdictPayload,
-		func(f *facts) string { return f.said }},
+	{
+		"disk full", func(f *facts) bool { return f.free < diskFull }, protocol.VerdictNode,
+		func(f *facts) string { return fmt.Sprintf("scratch disk full, %v free; %s", f.free, f.ending()) },
+	},
+	{
+		"statistics", func(f *facts) bool { return f.statist != nil }, protocol.VerdictPayload,
+		func(f *facts) string { return f.statist.Error() },
+	},
+	{
+		"class", func(f *facts) bool { return f.said != "" }, protocol.VerdictPayload,
+		func(f *facts) string { return f.said },
+	},
 	{"anything else", func(*facts) bool { return true }, protocol.VerdictPayload, (*facts).ending},
 }
 

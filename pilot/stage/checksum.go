@@ -47,7 +47,7 @@ func newChecker(w io.Writer, checksum string) (*checker, error) {
 	case "adler32":
 		c.other = adler32.New()
 	default:
-		return nil, fmt.Errorf("%w: checksum %q: want sha256:, sha512:, md5: or adler32:", ErrUnsupported, checksum)
+		return nil, fmt.Errorf("%w: checksum %q: want sha256, sha512, md5 or adler32 before the colon", ErrUnsupported, checksum)
 	}
 	if len(c.want) != 2*c.other.Size() {
 		return nil, fmt.Errorf("%w: checksum %q: %s has %d hexadecimal digits", ErrUnsupported, checksum, name, 2*c.other.Size())

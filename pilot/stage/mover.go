@@ -192,7 +192,7 @@ func (m *Mover) scheme(address string) (scheme, *url.URL, error) {
 		}
 		return httpScheme{client}, u, nil
 	}
-	return nil, nil, fmt.Errorf("%w: %s: want file:, http: or https:", ErrUnsupported, redact(address))
+	return nil, nil, fmt.Errorf("%w: %s: want a file, http or https URL", ErrUnsupported, redact(address))
 }
 
 // Output is a file an attempt leaves.
@@ -392,7 +392,7 @@ type classed struct {
 
 func (c *classed) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fault(c.class, err)
 	}
 	return n, err

@@ -21,7 +21,8 @@ var spellings = []Spelling{XML, JSON, YAML}
 func write(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, d *Document, s Spelling) []byte {
+}, d *Document, s Spelling,
+) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := Write(&b, d, s); err != nil {

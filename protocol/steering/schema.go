@@ -88,26 +88,52 @@ type element struct {
 // The words of the enumerations. JSON's booleans come as "true" and "false".
 var (
 	flagWords = []word{
-		{text: "true", means: "yes"}, {text: "false", means: "no"}, {text: "yes"}, {text: "no"},
-		{text: "True", means: "yes"}, {text: "False", means: "no"}, {text: "1", means: "yes"}, {text: "0", means: "no"},
+		{text: "true", means: "yes"},
+		{text: "false", means: "no"},
+		{text: "yes"},
+		{text: "no"},
+		{text: "True", means: "yes"},
+		{text: "False", means: "no"},
+		{text: "1", means: "yes"},
+		{text: "0", means: "no"},
 	}
 	dataTypeWords = []word{
-		{text: "permanent"}, {text: "task_temp"}, {text: "tray_temp"},
-		{text: "job_temp"}, {text: "dataset_temp"}, {text: "site_temp"},
+		{text: "permanent"},
+		{text: "task_temp"},
+		{text: "tray_temp"},
+		{text: "job_temp"},
+		{text: "dataset_temp"},
+		{text: "site_temp"},
 	}
 	movementWords    = []word{{text: "input"}, {text: "output"}, {text: "both"}}
 	compressionWords = []word{
-		{text: "none", plain: "false"}, {text: "yes", plain: "true"},
-		{text: "gzip"}, {text: "bz2"}, {text: "lzma"},
-		{text: "gz", means: "gzip"}, {text: "bzip", means: "bz2"}, {text: "bzip2", means: "bz2"},
-		{text: "false", means: "none"}, {text: "true", means: "yes"},
-		{text: "False", means: "none"}, {text: "True", means: "yes"}, {text: "no", means: "none"},
+		{text: "none", plain: "false"},
+		{text: "yes", plain: "true"},
+		{text: "gzip"},
+		{text: "bz2"},
+		{text: "lzma"},
+		{text: "gz", means: "gzip"},
+		{text: "bzip", means: "bz2"},
+		{text: "bzip2", means: "bz2"},
+		{text: "false", means: "none"},
+		{text: "true", means: "yes"},
+		{text: "False", means: "none"},
+		{text: "True", means: "yes"},
+		{text: "no", means: "none"},
 	}
 	transferWords = []word{
-		{text: "yes", plain: "true"}, {text: "no", plain: "false"}, {text: "maybe"},
-		{text: "exists", means: "maybe"}, {text: "y", means: "yes"}, {text: "n", means: "no"},
-		{text: "true", means: "yes"}, {text: "false", means: "no"},
-		{text: "True", means: "yes"}, {text: "False", means: "no"}, {text: "1", means: "yes"}, {text: "0", means: "no"},
+		{text: "yes", plain: "true"},
+		{text: "no", plain: "false"},
+		{text: "maybe"},
+		{text: "exists", means: "maybe"},
+		{text: "y", means: "yes"},
+		{text: "n", means: "no"},
+		{text: "true", means: "yes"},
+		{text: "false", means: "no"},
+		{text: "True", means: "yes"},
+		{text: "False", means: "no"},
+		{text: "1", means: "yes"},
+		{text: "0", means: "no"},
 	}
 	reproducibleWords = []word{{text: "no"}, {text: "bytes"}}
 	divisionWords     = []word{{text: "2"}, {text: "3"}}

@@ -190,7 +190,7 @@ func (s *seeds) cut(one *series) (stretches []stretch) {
 			v := value(job)
 			return v != nil && v.Cmp(st.value(job)) == 0
 		}
-		if second := int64(from + 1); second < s.jobs {
+		if second := from + 1; second < s.jobs {
 			if v := value(second); v != nil {
 				st.step.Sub(v, st.first)
 				st.to = second

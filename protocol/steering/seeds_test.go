@@ -42,11 +42,13 @@ func TestSeedCollisions(t *testing.T) {
 			[]string{"steering parameter CORSIKA::seed is 700000 in job 0 and again in job 100000000"},
 		},
 		{
-			"a dataset a thousand numbers on", production, "s: 1", 10, map[protocol.DatasetID]uint32{8: 10, 1007: 10},
+			"a dataset a thousand numbers on", production, "s: 1", 10,
+			map[protocol.DatasetID]uint32{8: 10, 1007: 10},
 			[]string{"steering parameter CORSIKA::seed is 700000 in job 0, which dataset 1007 has in job 0 (steering parameter CORSIKA::seed)"},
 		},
 		{
-			"a neighbour with many jobs", production, "s: 1", 10, map[protocol.DatasetID]uint32{6: 200_000},
+			"a neighbour with many jobs", production, "s: 1", 10,
+			map[protocol.DatasetID]uint32{6: 200_000},
 			[]string{"steering parameter CORSIKA::seed is 700000 in job 0, which dataset 6 has in job 100000 (steering parameter CORSIKA::seed)"},
 		},
 		{

@@ -77,7 +77,7 @@ func openTunnel(conn net.Conn, proxy *url.URL, address string) (net.Conn, error)
 	}
 	const maxReply = 16 << 10
 	in := bufio.NewReader(&io.LimitedReader{R: conn, N: maxReply})
-	resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodConnect})
+	resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodConnect}) //nolint:bodyclose // the answer to CONNECT has none
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("connect to %s: %w", address, err)

@@ -395,7 +395,7 @@ func (s *Server) recover(w *writer, r *http.Request) {
 	if p == nil {
 		return
 	}
-	if p != http.ErrAbortHandler {
+	if p != http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
 		s.panics.Add(1)
 		s.config.Logger.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "err", p, "stack", string(debug.Stack()))
 		if !w.begun {

@@ -61,7 +61,7 @@ func run(arguments []string) error {
 		return err
 	}
 	if *name == "" || *version == "" || flags.NArg() == 0 {
-		return fmt.Errorf("usage: metaproject -o DIR -name NAME -version VERSION SOURCE=DESTINATION...")
+		return fmt.Errorf("usage: metaproject -o DIR -name NAME -version VERSION SOURCE=DESTINATION [SOURCE=DESTINATION]")
 	}
 	entries := map[string]entry{}
 	for _, argument := range flags.Args() {

@@ -95,7 +95,7 @@ func (s *System) Submit(ctx context.Context, job batch.Job, submitFile string) (
 			if _, there := os.Stat(filepath.Join(dir, "process")); there == nil {
 				return id, nil // so short that it has ended already
 			}
-			return "", fmt.Errorf("submit %s: %w: its shell ended: %v", id, batch.ErrRefused, err)
+			return "", fmt.Errorf("submit %s: %w: its shell ended: %w", id, batch.ErrRefused, err)
 		case <-ctx.Done():
 			return "", fmt.Errorf("submit %s: %w: %w", id, batch.ErrTransient, ctx.Err())
 		case <-tick.C:

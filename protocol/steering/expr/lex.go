@@ -257,7 +257,8 @@ func appendEscape(b []byte, s string) ([]byte, int) {
 	if plain, ok := simpleEscapes[c]; ok {
 		return append(b, plain...), 2
 	}
-	first, last, base := 2, 2, 16
+	first, base := 2, 16
+	var last int
 	switch c {
 	case 'x':
 		last = 4

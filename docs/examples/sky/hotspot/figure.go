@@ -27,8 +27,13 @@ const (
 
 // shades is the colour scale from no excess to figureCeil and more.
 var shades = []color.RGBA{
-	{0xf7, 0xf8, 0xfa, 255}, {0xd9, 0xe3, 0xee, 255}, {0x9f, 0xbd, 0xd9, 255}, {0x5b, 0x90, 0xc0, 255},
-	{0x2a, 0x62, 0x9b, 255}, {0x14, 0x3a, 0x66, 255}, {0x07, 0x18, 0x33, 255},
+	{0xf7, 0xf8, 0xfa, 255},
+	{0xd9, 0xe3, 0xee, 255},
+	{0x9f, 0xbd, 0xd9, 255},
+	{0x5b, 0x90, 0xc0, 255},
+	{0x2a, 0x62, 0x9b, 255},
+	{0x14, 0x3a, 0x66, 255},
+	{0x07, 0x18, 0x33, 255},
 }
 
 // shade interpolates the colour scale.
@@ -58,7 +63,7 @@ func raster(ts *tsMap) string {
 func figure(f *field, ts *tsMap, r *Report) []byte {
 	width, height := figureScale*float64(ts.width), figureScale*float64(ts.height)
 	below := figureTop + height + 74
-	whole, tall := figureLeft+width+figureRight, below+figureRow*(float64(len(r.Spots)+1))+22
+	whole, tall := figureLeft+width+figureRight, below+figureRow*float64(len(r.Spots)+1)+22
 	place := func(lon, lat float64) (float64, float64) {
 		x, y, _ := f.wcs.At(lon, lat)
 		return figureLeft + figureScale*(x+0.5), figureTop + height - figureScale*(y+0.5)
