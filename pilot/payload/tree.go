@@ -66,6 +66,11 @@ func newTree(pid int) *tree {
 	}
 	t.root, _ = readProcess(pid)
 	t.root.pid = pid
+	// A module may end before the first look: the program just loaded is the least it
+	// used. The kernel's quick count may still be zero then.
+	if t.peak = t.root.rss; t.peak == 0 {
+		t.peak, _ = share(pid)
+	}
 	t.known[pid] = t.root.start
 	return t
 }
