@@ -48,7 +48,7 @@ func newRoot() *cobra.Command {
 	add("work", submitCommand(), datasetsCommand(), datasetCommand(), jobsCommand(), jobCommand(), tasksCommand(),
 		logsCommand(), outputsCommand(), statisticsCommand(), waitCommand(), suspendCommand(), resumeCommand(), resetCommand(), explainCommand())
 	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), pilotsCommand(), sitesCommand(), clusterCommand(), tokenCommand())
-	add("local", steeringCommand())
+	add("local", runCommand(), steeringCommand())
 	return root
 }
 

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"floe/pilot"
+	"floe/pilot/payload"
+	"floe/protocol"
+
+	"github.com/spf13/cobra"
+)
+
+// runCommand is for people who try a steering file before they submit it.
+func runCommand() *cobra.Command {
+	var job jobFlags
+	var task, dir string
+	var keep, quiet bool
+	c := &cobra.Command{
+		Use:   "run [--job N] FILE",
+		Short: "Run one job of a steering file on this machine",
+		Long: "Run one job of a steering file on this machine, without any coordinator: its\n" +
+			"tasks one after another, parents first, each as a pilot would run it, under\n" +
+			"the limits it asks for. Outputs go where the file says.\n\n" +
+			"With --dir the files between tasks, the logs and the cache stay there, and\n" +
+			"--task can run one task again on what its parents left.\n\n" +
+			"Exit code 1 if a task is not ok.",
+		Args: exactArgs("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := newPrinter(c)
+			if err != nil {
+				return err
+			}
+			doc, _, err := readDocument(c, args[0])
+			if err != nil {
+				return err
+			}
+			in, err := job.input(c, doc)
+			if err != nil {
+				return err
+			}
+			local := pilot.LocalJob{
+				Document: doc, Dataset: in.Dataset, Job: in.Job, JobCount: in.JobCount, Seed: in.Seed, Options: in.Options,
+				Dir: dir, Keep: keep, Groups: payload.FindGroups(),
+				Logger: slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+			}
+			if task != "" {
+				index, ok := doc.TaskIndex(task)
+				if !ok {
+					return usageErrorf("--task %q: the tasks are %s", task, strings.Join(taskNames(doc), ", "))
+				}
+				local.Tasks = []protocol.TaskIndex{protocol.TaskIndex(index)}
+			}
+			if dir == "" {
+				if local.Dir, err = os.MkdirTemp("", "floe-run-"); err != nil {
+					return withExit(exitFailure, err)
+				}
+			}
+			stays := local.Dir
+			if dir == "" && !keep {
+				stays = ""
+				// Trees in the cache are read-only.
+				defer func() { _ = payload.Dir(local.Dir).Remove() }()
+			}
+			if !quiet {
+				local.Log = c.ErrOrStderr()
+			}
+			return runLocal(c, p, local, stays)
+		},
+	}
+	flags := c.Flags()
+	flags.Uint32Var(&job.job, "job", 0, "the job, counted from 0: $(job)")
+	flags.Uint32Var(&job.jobs, "jobs", 0, "how many jobs there are: $(jobs_submitted) (default one more than --job)")
+	flags.Uint32Var(&job.dataset, "dataset", 0, "the dataset's number: $(dataset) (default the file's own)")
+	flags.Uint64Var(&job.seed, "seed", 0, "the dataset's seed, which decides each $choice")
+	flags.StringToStringVar(&job.in.Options, "option", nil, "NAME=TEXT: a value of $options")
+	flags.StringVar(&task, "task", "", "run this task only")
+	flags.StringVar(&dir, "dir", "", "directory to work in, which stays (default a temporary one)")
+	flags.BoolVar(&keep, "keep", false, "leave the tasks' working directories")
+	flags.BoolVarP(&quiet, "quiet", "q", false, "do not show what the payloads print")
+	outputFlag(c)
+	return c
+}
+
+// runLocal runs a job and shows how it went: progress and payloads' words on
+// standard error, the result on standard output. dir is the job's directory if it
+// stays.
+func runLocal(c *cobra.Command, p *printer, job pilot.LocalJob, dir string) error {
+	progress := c.ErrOrStderr()
+	job.Began = func(t *pilot.LocalTask) {
+		fmt.Fprintf(progress, "task %d %s\n", t.Index, t.Name)
+	}
+	ran, err := pilot.RunJob(c.Context(), job)
+	if err != nil && len(ran) == 0 {
+		return withExit(exitFailure, err)
+	}
+	if done, shown := p.value(localResult(&job, dir, ran)); shown != nil {
+		return shown
+	} else if !done {
+		if shown := printLocal(p, dir, ran); shown != nil {
+			return shown
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if last := ran[len(ran)-1]; last.Report.Verdict != protocol.VerdictOK {
+		return withExit(exitFailure, fmt.Errorf("task %s: %v: %s", last.Name, last.Report.Verdict, last.Report.Evidence))
+	}
+	return nil
+}
+
+// localJob is run -o json.
+type localJob struct {
+	Dataset protocol.DatasetID `json:"dataset"`
+	Job     protocol.JobIndex  `json:"job"`
+	OK      bool               `json:"ok"`
+	Dir     string             `json:"dir,omitempty"`
+	Tasks   []localTask        `json:"tasks"`
+}
+
+type localTask struct {
+	Name   string                `json:"name"`
+	Limits protocol.Requirements `json:"limits"`
+	protocol.Attempt
+}
+
+func localResult(job *pilot.LocalJob, dir string, ran []*pilot.LocalTask) localJob {
+	result := localJob{Dataset: job.Dataset, Job: job.Job, OK: true, Dir: dir, Tasks: []localTask{}}
+	for _, t := range ran {
+		r := t.Report
+		result.OK = result.OK && r.Verdict == protocol.VerdictOK
+		result.Tasks = append(result.Tasks, localTask{t.Name, t.Granted, protocol.Attempt{
+			Lease: r.Lease.String(), Number: 1, Task: r.Task, Verdict: r.Verdict, Accepted: r.Verdict == protocol.VerdictOK,
+			Evidence: r.Evidence, ExitCode: r.ExitCode, Signal: r.Signal, Host: r.Host,
+			Granted: r.StartedUnix * 1000, Ended: r.EndedUnix * 1000, Usage: r.Usage,
+			Statistics: r.Statistics, Outputs: r.Outputs, Modules: r.Modules, Log: r.Log,
+		}})
+	}
+	return result
+}
+
+func printLocal(p *printer, dir string, ran []*pilot.LocalTask) error {
+	var tasks, statistics, outputs [][]string
+	for _, t := range ran {
+		r := t.Report
+		tasks = append(tasks, []string{
+			t.Name, r.Verdict.String(), span(r.Usage.WallMillis), span(r.Usage.CPUMillis), r.Usage.PeakMemory.String(), visible(r.Evidence),
+		})
+		for _, s := range r.Statistics {
+			statistics = append(statistics, []string{t.Name, s.Name, number(s.Value)})
+		}
+		for _, o := range r.Outputs {
+			if o.Type == protocol.FilePermanent {
+				outputs = append(outputs, []string{t.Name, o.Size.String(), o.Digest.String(), visible(firstOf(o.Published, o.URL))})
+			}
+		}
+	}
+	for _, list := range []struct {
+		header []string
+		rows   [][]string
+	}{
+		{[]string{"task", "verdict", "wall", "cpu", "memory", "evidence"}, tasks},
+		{[]string{"task", "statistic", "value"}, statistics},
+		{[]string{"task", "size", "digest", "url"}, outputs},
+	} {
+		if len(list.rows) == 0 {
+			continue
+		}
+		if err := p.rows(list.header, list.rows); err != nil {
+			return err
+		}
+	}
+	if dir != "" {
+		p.line("files are in %s", dir)
+	}
+	return nil
+}
