@@ -80,8 +80,12 @@ func (r *rig) applyEntry(entry []byte, term uint64) ([]Answer, []Event) {
 	r.index++
 	r.log = append(r.log, entry)
 	var other *Machine
+	var frozen *Frozen
+	var before []byte
 	if !r.quick {
-		other = restored(r.t, r.m.Snapshot())
+		frozen = r.m.Snapshot()
+		before = persisted(r.t, frozen)
+		other = restored(r.t, frozen)
 	}
 	answers, events, err := r.m.Apply(r.index, term, entry)
 	if err != nil {
@@ -99,6 +103,9 @@ func (r *rig) applyEntry(entry []byte, term uint64) ([]Answer, []Event) {
 	}
 	if a, b := persisted(r.t, r.m.Snapshot()), persisted(r.t, other.Snapshot()); !bytes.Equal(a, b) {
 		r.t.Fatalf("a restored machine came to another record at index %d", r.index)
+	}
+	if !bytes.Equal(before, persisted(r.t, frozen)) {
+		r.t.Fatalf("the entry at index %d changed a record that was frozen before", r.index)
 	}
 	checkInvariants(r.t, r.m)
 	r.ledger.fold(r.m, events)
