@@ -45,6 +45,13 @@ type Queue struct {
 	Disk     Size     `toml:"disk"`
 	GPUs     int      `toml:"gpus"`
 	Walltime Duration `toml:"walltime"`
+	// OS, Tags, GPUMemory and GPUCapability (ten times the compute capability) are
+	// what the nodes are known to have: tasks that ask for such launch pilots here.
+	// Memory and Disk that are not said are taken to be enough.
+	OS            string   `toml:"os"`
+	Tags          []string `toml:"tags"`
+	GPUMemory     Size     `toml:"gpu_memory"`
+	GPUCapability int      `toml:"gpu_capability"`
 	// Directives are lines for the batch system, passed as they are.
 	Directives []string `toml:"directives"`
 }
@@ -225,6 +232,7 @@ func (c *Config) Validate() error {
 // keys are all keys of the file, for the nearest right one.
 var keys = strings.Fields(`directory queue.type queue.name queue.account queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
+	queue.os queue.tags queue.gpu_memory queue.gpu_capability
 	system.pilot system.scratch system.cache system.idle`)
 
 // nearest suggests the key that differs least from a wrong one.

@@ -207,8 +207,10 @@ func (p *Pass) offer() protocol.Resources {
 		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk),
 		Remaining: protocol.SecondsOf(time.Duration(q.Walltime)),
 	}
+	o.OS, o.Tags = q.OS, q.Tags
 	for i := range q.GPUs {
-		o.GPUs = append(o.GPUs, protocol.GPU{ID: fmt.Sprint(i)})
+		// Whether a card is sound, the pilot finds out on the node.
+		o.GPUs = append(o.GPUs, protocol.GPU{ID: fmt.Sprint(i), Memory: protocol.ByteSize(q.GPUMemory), Capability: q.GPUCapability, Tested: true})
 	}
 	return o
 }
@@ -229,8 +231,9 @@ func (p *Pass) remove(ctx context.Context, ledger *Ledger, launches []protocol.L
 }
 
 // submit turns launch leases into pilot jobs, never more than the caps allow.
-// A lease the batch system refuses stays out of the ledger, so the next pass
-// reports it as ended and its demand is free again.
+// Leases that were not used are not in the ledger when the next pass lists it,
+// and one that the batch system refused is found to be gone: either way its
+// demand is free again then.
 func (p *Pass) submit(ctx context.Context, ledger *Ledger, grants []protocol.LaunchGrant, result *Result) error {
 	room := p.room(result)
 	for i, g := range grants {

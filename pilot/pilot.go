@@ -57,6 +57,7 @@ type Pilot struct {
 	packing  *packing
 	sequence uint64
 	contact  time.Duration // boot time of the last exchange that was answered
+	pace     time.Duration // between exchanges while attempts run
 
 	wake chan struct{} // holds one: an attempt has something to say
 
@@ -87,12 +88,12 @@ type running struct {
 
 // Timing of a pilot.
 const (
-	// askWait is how long an exchange may park, renewEvery how often a pilot that
-	// holds leases speaks. Source: design §4 (renew ≤ 60 s).
-	askWait    = 4 * time.Minute
-	renewEvery = 30 * time.Second
-	// logEvery is how often a pilot with running attempts sends log tails.
-	logEvery = 3 * time.Second
+	// askWait is how long an exchange may park.
+	askWait = 4 * time.Minute
+	// Between shortestPace and longestPace, the coordinators say how often a pilot
+	// with running attempts speaks. Source: design §4 (renew ≤ 60 s).
+	shortestPace = time.Second
+	longestPace  = time.Minute
 	// Pauses after a failed exchange: exponential, with full jitter.
 	firstPause = time.Second
 	lastPause  = time.Minute
@@ -222,6 +223,7 @@ func (p *Pilot) work(ctx context.Context) error {
 		}
 		failures = 0
 		p.contact = bootTime()
+		p.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
 		p.obey(reply)
 		for i := range reply.Leases {
 			p.begin(&attempts, &reply.Leases[i])
@@ -330,10 +332,10 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 		return r, 0
 	case len(p.attempts) > 0 && r.Want > 0:
 		// Renewing and asking: parked for as long as the logs may wait.
-		r.Wait = protocol.SecondsOf(logEvery)
-		return r, logEvery
+		r.Wait = protocol.SecondsOf(p.pace)
+		return r, p.pace
 	case len(p.attempts) > 0:
-		return r, logEvery
+		return r, p.pace
 	case r.Want > 0:
 		wait := min(askWait, max(time.Second, p.config.Idle-time.Since(idleSince)))
 		r.Wait = protocol.SecondsOf(wait)
@@ -526,14 +528,38 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 		return
 	}
 	p.setPhase(r, protocol.PhaseCleaning)
-	for _, o := range report.Outputs {
-		if err := a.Mover.Publish(context.WithoutCancel(a.ctx), o); err != nil {
-			// Its bytes are where the record says; only the final name is missing.
-			a.Logger.Error("output keeps its attempt's name", "err", err)
-		}
+	if err := p.publish(a, report.Outputs); err != nil {
+		// The bytes are where the record says; only the final name is missing. Without
+		// another word the lease lapses, and the record says that nobody cleaned up.
+		a.Logger.Error("outputs keep their attempt's names", "err", err)
+		p.mu.Lock()
+		r.settled = true
+		p.mu.Unlock()
+		return
 	}
 	report.Cleaned = true
 	p.deliver(r, report)
+}
+
+// publishTries is how often a pilot tries to give outputs their final names, with
+// pauses that double from a second.
+const publishTries = 5
+
+func (p *Pilot) publish(a *Attempt, outputs []protocol.FileRecord) error {
+	ctx := context.WithoutCancel(a.ctx)
+	for try := 0; ; try++ {
+		var all []error
+		for _, o := range outputs {
+			all = append(all, a.Mover.Publish(ctx, o))
+		}
+		err := errors.Join(all...)
+		if err == nil || try == publishTries-1 {
+			return err
+		}
+		a.Logger.Warn("outputs not published yet", "err", err)
+		pause := time.NewTimer(time.Second << try)
+		<-pause.C
+	}
 }
 
 func (p *Pilot) discard(a *Attempt, report *protocol.Report) {

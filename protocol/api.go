@@ -187,7 +187,7 @@ type Output struct {
 	Digest Digest   `json:"digest"`
 }
 
-// OutputPage is a page of outputs in order of job and task.
+// OutputPage is a page of outputs in order of task and job.
 type OutputPage struct {
 	Outputs []Output `json:"outputs"`
 	Next    string   `json:"next,omitempty"`

@@ -17,7 +17,7 @@ type DatasetID uint32
 type JobIndex uint32
 
 // TaskIndex counts the tasks of a job (the vertices of its DAG) from 0, in the
-// order of the steering file.
+// order of the steering file, except that parents come before their children.
 type TaskIndex uint16
 
 // MaxJobs is the largest number of jobs a dataset may have. Bitmaps over job

@@ -107,7 +107,7 @@ func (a *client) call(ctx context.Context, method, path string, in, out any) err
 // reachable gives errors of the network the exit code for it.
 func reachable(err error) error {
 	var refused *protocol.Error
-	if err == nil || errors.As(err, &refused) {
+	if err == nil || errors.As(err, &refused) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return withExit(exitUnreachable, err)

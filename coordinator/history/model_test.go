@@ -220,7 +220,7 @@ func compare(t *rapid.T, m *model, l *Ledger) {
 			}
 			want = append(want, *a)
 			if a.Counts() {
-				wantOut = append(wantOut, Output{a.Task, a.Lease, a.Outputs[1]})
+				wantOut = append(wantOut, Output{a.Task, a.Lease, a.Uncleaned, a.Outputs[1]})
 			}
 			if one, ok, err := l.Attempt(a.Lease); err != nil || !ok || !gocmp.Equal(one, *a) {
 				t.Fatalf("Attempt(%v) = %v, %v, %v; want %v", a.Lease, one, ok, err, *a)

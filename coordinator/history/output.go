@@ -11,6 +11,9 @@ import (
 type Output struct {
 	Task  protocol.TaskID
 	Lease protocol.LeaseID
+	// Uncleaned says that the pilot vanished, or could not give the file its final
+	// name: it is at URL, not at Published.
+	Uncleaned bool
 	protocol.FileRecord
 }
 
@@ -58,7 +61,7 @@ func (l *Ledger) Outputs(ctx context.Context, d protocol.DatasetID, cursor strin
 					page.Next = cursorAt(&a, binary.BigEndian.AppendUint16(nil, uint16(i)))
 					return nil
 				}
-				page.Outputs = append(page.Outputs, Output{a.Task, a.Lease, a.Outputs[i]})
+				page.Outputs = append(page.Outputs, Output{a.Task, a.Lease, a.Uncleaned, a.Outputs[i]})
 			}
 			if looked++; looked >= maxLook {
 				page.Next = cursorAt(&a, binary.BigEndian.AppendUint16(nil, uint16(len(a.Outputs))))

@@ -128,6 +128,9 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) error {
 			return protocol.Errorf(protocol.CodeForbidden, "class %v is for attempts", class)
 		}
 		info.Owner = "user " + string(caller.User)
+		if caller.Kind == transport.Site {
+			info.Owner = "site " + string(caller.Site)
+		}
 		copies = s.copies(class)
 	}
 	if _, err := s.Blobs.Put(r.Context(), info, r.Body); err != nil {
@@ -154,6 +157,9 @@ func (s *Server) attemptOwner(r *http.Request, caller transport.Caller, class bl
 		return "", protocol.Errorf(protocol.CodeBadRequest, "%s: %v", headerLease, err)
 	}
 	pilot, err := s.pilotOf(caller)
+	if term, _ := s.Record.Leading(); err != nil && term == 0 {
+		return "", protocol.Errorf(protocol.CodeUnknown, "pilot %s is not known here yet; repeat the request", caller.Pilot)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -161,6 +167,9 @@ func (s *Server) attemptOwner(r *http.Request, caller transport.Caller, class bl
 	var current bool
 	s.Record.Read(func(m *state.Machine) { lease, current = m.Lease(task) })
 	if !current || lease.ID != id || lease.Pilot != pilot.ID {
+		if term, _ := s.Record.Leading(); term == 0 && (!current || lease.ID.Compare(id) < 0) {
+			return "", protocol.Errorf(protocol.CodeUnknown, "lease %v is not known here yet; repeat the request", id)
+		}
 		return "", protocol.Errorf(protocol.CodeStale, "lease %v of task %v is not current", id, task)
 	}
 	if !s.passkey(&lease, &pilot).Matches(protocol.Passkey(r.Header.Get(headerPasskey))) {

@@ -40,7 +40,7 @@ func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request 
 	for _, t := range request.Logs {
 		s.appendTail(&pilot, t)
 	}
-	reply := &protocol.ExchangeReply{Next: protocol.SecondsOf(s.Timing.Exchange)}
+	reply := &protocol.ExchangeReply{Next: s.pace()}
 	reply.Answers = s.admitReports(ctx, &pilot, request.Reports)
 	if request.Leaving {
 		return reply, s.leave(ctx, &pilot, request.Reason)
@@ -53,6 +53,19 @@ func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request 
 	}
 	reply.Addresses, reply.Leader = s.addresses()
 	return reply, nil
+}
+
+// Exchanges per second that a leader asks for at most, and the shortest interval.
+// Source: research E3 (500/s).
+const (
+	exchangeRate = 500
+	shortestPace = protocol.Seconds(3)
+)
+
+// pace is how often a busy pilot should speak: often while pilots are few, so
+// that logs are live, and seldom enough for the leader when they are many.
+func (s *Server) pace() protocol.Seconds {
+	return max(shortestPace, min(protocol.Seconds(s.watch.count()/exchangeRate), protocol.SecondsOf(s.Timing.Exchange)))
 }
 
 func checkExchange(r *protocol.ExchangeRequest) error {

@@ -79,6 +79,9 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 		reply.Reasons = []string{"nothing launched: the batch system does not answer"}
 		return reply, nil
 	}
+	if err := s.endForgotten(ctx, site, request.Known); err != nil {
+		return nil, err
+	}
 	reply.Remove = s.orphans(site, request.Known)
 	if record.Suspended {
 		reply.Reasons = []string{"nothing launched: an operator suspended this site"}
@@ -90,6 +93,29 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 		}
 	}
 	return reply, nil
+}
+
+// endForgotten ends launch leases that the site does not know: their answer was
+// lost, or they were not used. A site has one pass at a time, and its ledger holds
+// a lease before its job is submitted, so what is not listed has no job.
+func (s *Server) endForgotten(ctx context.Context, site protocol.SiteID, known []protocol.KnownLaunch) error {
+	listed := make(map[protocol.LaunchID]bool, len(known))
+	for _, k := range known {
+		listed[k.Launch] = true
+	}
+	var forgotten []protocol.LaunchID
+	s.Record.Read(func(m *state.Machine) {
+		for l := range m.Launches() {
+			if l.Site == site && l.Pilot == "" && !listed[l.ID] && len(forgotten) < state.MaxLaunches {
+				forgotten = append(forgotten, l.ID)
+			}
+		}
+	})
+	if len(forgotten) == 0 {
+		return nil
+	}
+	_, err := s.propose(ctx, &state.EndLaunches{Site: site, Launches: forgotten, Reason: "the site has no pilot job for it"})
+	return err
 }
 
 // orphans are pilot jobs whose launch lease is not known: nobody would let their
@@ -114,6 +140,12 @@ func (s *Server) orphans(site protocol.SiteID, known []protocol.KnownLaunch) []p
 // grantLaunches reserves demand for as many pilot jobs of a shape as there is
 // work for that no launching or idle pilot of the site will take.
 func (s *Server) grantLaunches(ctx context.Context, site protocol.SiteID, shape *protocol.LaunchShape, reply *protocol.LaunchReply) error {
+	// What the site does not say of its nodes is no reason not to launch there.
+	for _, size := range []*protocol.ByteSize{&shape.Offer.Memory, &shape.Offer.Disk} {
+		if *size == 0 {
+			*size = protocol.MaxByteSize
+		}
+	}
 	var demand state.Demand
 	var launching uint64
 	s.Record.Read(func(m *state.Machine) {

@@ -159,6 +159,13 @@ func (w *watch) presence(pilot protocol.PilotID) (seen time.Time, transport stri
 	return time.Time{}, ""
 }
 
+// count is how many pilots are watched.
+func (w *watch) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.pilots)
+}
+
 // overdue lists what has been silent for too long: leases to expire, each marked
 // as expiring first, and pilots to give up.
 func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
@@ -200,6 +207,9 @@ func (w *watch) again(lease protocol.LeaseID, pilot protocol.PilotID) {
 // watchEvery is how often the leader looks for silence.
 const watchEvery = time.Second
 
+// tickAfter is how long the log may be quiet before the leader moves record time on.
+const tickAfter = time.Minute
+
 // lead does the leader's work of one term until ctx ends.
 func (s *Server) lead(ctx context.Context, term uint64) {
 	var leases []state.Lease
@@ -213,6 +223,7 @@ func (s *Server) lead(ctx context.Context, term uint64) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	last := time.Now()
+	moved, at := s.Record.Applied(), last
 	for {
 		select {
 		case <-ctx.Done():
@@ -224,6 +235,15 @@ func (s *Server) lead(ctx context.Context, term uint64) {
 			s.watch.grace()
 		}
 		last = time.Now()
+		if applied := s.Record.Applied(); applied != moved {
+			moved, at = applied, last
+		} else if last.Sub(at) >= tickAfter {
+			// Record time stands still in a quiet log, and what is due would never end.
+			at = last
+			if _, err := s.propose(ctx, &state.Tick{}); err != nil && ctx.Err() == nil {
+				s.Logger.Warn("record time not moved on", "err", err)
+			}
+		}
 		expire, leave := s.watch.overdue()
 		for _, e := range expire {
 			e.Term = term

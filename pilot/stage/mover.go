@@ -325,8 +325,8 @@ func (m *Mover) Publish(ctx context.Context, record protocol.FileRecord) error {
 func (m *Mover) Discard(ctx context.Context, records []protocol.FileRecord) error {
 	var all []error
 	for _, r := range records {
-		if strings.HasPrefix(r.URL, "blob:") || r.Published == "" {
-			continue // the coordinator drops blobs nobody refers to
+		if strings.HasPrefix(r.URL, "blob:") {
+			continue // the coordinator drops the job's blobs when it is done
 		}
 		s, u, err := m.scheme(r.URL)
 		if err == nil {
