@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 
 	"floe/protocol"
 
@@ -34,6 +35,8 @@ func (s *Server) routes() error {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/v1/openapi", "", "/v1/schemas"
 	config.Transformers, config.CreateHooks = nil, nil
 	api := humago.New(inner, config)
+	// Huma takes a slice of small numbers for bytes in base64; its elements are words.
+	api.OpenAPI().Components.Schemas.RegisterTypeAlias(reflect.TypeFor[[]protocol.TaskState](), reflect.TypeFor[[]string]())
 	people(s, api, "POST", "/v1/datasets", "submit", "Submit a dataset", s.submit)
 	people(s, api, "GET", "/v1/datasets", "datasets", "List datasets", s.datasets)
 	people(s, api, "GET", "/v1/datasets/{dataset}", "dataset", "Show a dataset", s.dataset)
