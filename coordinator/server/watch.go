@@ -217,8 +217,9 @@ func (s *Server) lead(ctx context.Context, term uint64) {
 	s.Record.Read(func(m *state.Machine) {
 		leases = slices.Collect(m.Leases())
 		pilots = slices.Collect(m.Pilots(""))
+		// While nothing is applied: a lease granted in between would never be watched.
+		s.watch.reset(leases, pilots)
 	})
-	s.watch.reset(leases, pilots)
 	s.Logger.Info("leading", "term", term, "leases", len(leases), "pilots", len(pilots))
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
