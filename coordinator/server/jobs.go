@@ -354,6 +354,10 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) liveLog(w http.ResponseWriter, r *http.Request, lease protocol.LeaseID, offset int64, wait protocol.Seconds) error {
+	// Nothing may have come yet, and then there is something to wait for all the same.
+	if err := s.tails.Append(lease, 0, nil); err != nil {
+		return err
+	}
 	if wait > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), wait.Duration())
 		_ = s.tails.Wait(ctx, lease, offset) // whatever is there when the wait ends is the answer
