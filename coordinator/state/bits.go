@@ -105,6 +105,9 @@ func (b *bits) assign(g generation, o *roaring.Bitmap) {
 	b.set, b.n, b.gen = o, o.GetCardinality(), g
 }
 
+// shortRange is up to how many jobs in a row encode adds one by one.
+const shortRange = 16
+
 // encode writes the set so that equal sets have equal bytes, whatever their past:
 // roaring's own containers remember how they came about.
 func (b *bits) encode() ([]byte, error) {
@@ -112,14 +115,21 @@ func (b *bits) encode() ([]byte, error) {
 		return nil, nil
 	}
 	fresh := roaring.New()
-	buffer := make([]uint32, 4096)
-	for it := b.set.ManyIterator(); ; {
-		n := it.NextMany(buffer)
-		if n == 0 {
-			break
+	single := make([]uint32, 0, 4096)
+	for first, end := range b.set.Ranges() {
+		if n := end - uint64(first); n > uint64(cap(single)-len(single)) || n > shortRange {
+			fresh.AddMany(single)
+			single = single[:0]
 		}
-		fresh.AddMany(buffer[:n])
+		if end-uint64(first) > shortRange {
+			fresh.AddRange(uint64(first), end)
+			continue
+		}
+		for j := uint64(first); j < end; j++ {
+			single = append(single, uint32(j))
+		}
 	}
+	fresh.AddMany(single)
 	fresh.RunOptimize()
 	return fresh.ToBytes()
 }
