@@ -1,0 +1,221 @@
+package server
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+)
+
+// quiet lets virtual time pass without a word from any pilot.
+func quiet(d time.Duration) {
+	time.Sleep(d) // in a synctest bubble
+	synctest.Wait()
+}
+
+func TestSilentLeasesLapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 2, twoTasks)
+		p := r.enrol("here")
+		leases := p.take(2)
+		running, offered := &leases[0], &leases[1]
+		p.mustSpeak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(running, protocol.PhaseRunning)}})
+		// The second was sent again and may have been lost again.
+		quiet(r.Timing.Offer - 2*time.Second)
+		if s := r.taskState(offered.Task); s != protocol.TaskProcessing {
+			t.Errorf("an offer within its time is %v", s)
+		}
+		quiet(4 * time.Second)
+		if s := r.taskState(offered.Task); s != protocol.TaskQueued {
+			t.Errorf("the task of an offer nobody took up is %v, want queued", s)
+		}
+		if s := r.taskState(running.Task); s != protocol.TaskProcessing {
+			t.Errorf("a renewed lease is %v before its term", s)
+		}
+		quiet(r.Timing.Lease - r.Timing.Offer)
+		if s := r.taskState(running.Task); s != protocol.TaskQueued {
+			t.Errorf("the task of a silent lease is %v, want queued", s)
+		}
+		// Its pilot comes back before anybody has claimed it.
+		reply := p.mustSpeak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(running, protocol.PhaseRunning)}})
+		if len(reply.Orders) != 0 || r.taskState(running.Task) != protocol.TaskProcessing {
+			t.Errorf("a lapsed lease whose pilot is back: orders %v, task %v", reply.Orders, r.taskState(running.Task))
+		}
+		p.finish(running)
+	})
+}
+
+func TestALapsedLeaseThatWasClaimedIsAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 1, twoTasks)
+		p := r.enrol("here")
+		l := p.take(1)[0]
+		quiet(r.Timing.Offer + 2*time.Second)
+		q := r.enrol("there")
+		claimed := q.take(1)[0]
+		reply := p.mustSpeak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&l, protocol.PhaseRunning)}})
+		if len(reply.Orders) != 1 || reply.Orders[0].Kind != protocol.OrderAbandon {
+			t.Errorf("orders = %v, want abandon", reply.Orders)
+		}
+		if codes := p.deliver(p.report(&l, protocol.VerdictOK)); codes[0] != protocol.CodeStale {
+			t.Errorf("its report = %v, want stale", codes[0])
+		}
+		q.finish(&claimed)
+	})
+}
+
+func TestRenewedLeasesStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 1, twoTasks)
+		p := r.enrol("here")
+		l := p.take(1)[0]
+		for range 30 {
+			quiet(time.Minute)
+			p.mustSpeak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&l, protocol.PhaseRunning)}})
+		}
+		if s := r.taskState(l.Task); s != protocol.TaskProcessing {
+			t.Errorf("after half an hour of renewals the task is %v", s)
+		}
+	})
+}
+
+func TestSilentPilotsAreGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		eve := r.person("eve", "viewer")
+		p := r.enrol("here")
+		count := func() int {
+			var page protocol.PilotPage
+			r.mustAsk(eve, "GET", "/v1/pilots", nil, &page)
+			return len(page.Pilots)
+		}
+		quiet(r.Timing.Pilot - 2*time.Second)
+		if n := count(); n != 1 {
+			t.Errorf("%d pilots before the time", n)
+		}
+		quiet(4 * time.Second)
+		if n := count(); n != 0 {
+			t.Errorf("%d pilots after the time", n)
+		}
+		if _, err := p.speak(protocol.ExchangeRequest{}); protocol.CodeOf(err) != protocol.CodeUnauthorized {
+			t.Errorf("it speaks: %v, want to be told to enrol again", err)
+		}
+	})
+}
+
+func TestACopiedTaskIsOKWithoutAWordFromItsPilot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 1, twoTasks)
+		p := r.enrol("here")
+		l := p.take(1)[0]
+		copied := func(r *protocol.Report) { r.Cleaned = false }
+		if codes := p.deliver(p.report(&l, protocol.VerdictOK, copied)); codes[0] != protocol.CodeOK || r.taskState(l.Task) != protocol.TaskCopied {
+			t.Fatalf("report = %v, task %v", codes, r.taskState(l.Task))
+		}
+		quiet(r.Timing.Lease + 2*time.Second)
+		if s := r.taskState(l.Task); s != protocol.TaskOK {
+			t.Errorf("it is %v, want ok", s)
+		}
+	})
+}
+
+func TestANewLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 1, twoTasks)
+		l := r.enrol("here").take(1)[0]
+		quiet(r.Timing.Offer - 5*time.Second)
+		r.record.elect("c2")
+		quiet(time.Hour) // what it hears meanwhile, this node does not know
+		if s := r.taskState(l.Task); s != protocol.TaskProcessing {
+			t.Errorf("a follower let a lease lapse: %v", s)
+		}
+		r.record.elect("c1")
+		quiet(r.Timing.Lease - 5*time.Second)
+		if s := r.taskState(l.Task); s != protocol.TaskProcessing {
+			t.Errorf("a new leader let a lease lapse before a full term: %v", s)
+		}
+		quiet(10 * time.Second)
+		if s := r.taskState(l.Task); s != protocol.TaskQueued {
+			t.Errorf("after a full term it is %v, want queued", s)
+		}
+	})
+}
+
+// A stalled process has heard nothing, whatever was said. The stall is made by
+// holding up the leader's goroutine in a proposal.
+func TestAStalledLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 2, twoTasks)
+		p := r.enrol("here")
+		leases := p.take(2)
+		p.mustSpeak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&leases[1], protocol.PhaseRunning)}})
+		r.record.lead.Lock()
+		r.record.before = func(c state.Command) error {
+			if _, is := c.(*state.Expire); is {
+				time.Sleep(r.Timing.Lease) // virtual: the disk hangs
+			}
+			return nil
+		}
+		r.record.lead.Unlock()
+		quiet(r.Timing.Offer + r.Timing.Lease + 10*time.Second)
+		if s := r.taskState(leases[0].Task); s != protocol.TaskQueued {
+			t.Errorf("the silent offer is %v, want queued", s)
+		}
+		if s := r.taskState(leases[1].Task); s != protocol.TaskProcessing {
+			t.Errorf("a lease whose renewals may have been missed is %v", s)
+		}
+		quiet(r.Timing.Lease + r.Timing.Lease)
+		if s := r.taskState(leases[1].Task); s != protocol.TaskQueued {
+			t.Errorf("after a full term it is %v, want queued", s)
+		}
+	})
+}
+
+func TestAnExpiryThatWasNotCommittedIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 1, twoTasks)
+		l := r.enrol("here").take(1)[0]
+		failures := 3
+		r.record.lead.Lock()
+		r.record.before = func(c state.Command) error {
+			if _, is := c.(*state.Expire); is && failures > 0 {
+				failures--
+				return protocol.Errorf(protocol.CodeBusy, "too many proposals")
+			}
+			return nil
+		}
+		r.record.lead.Unlock()
+		quiet(r.Timing.Offer + 10*time.Second)
+		if s := r.taskState(l.Task); s != protocol.TaskQueued || failures != 0 {
+			t.Errorf("it is %v with %d failures left, want queued", s, failures)
+		}
+	})
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		s, err := New(r.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { done <- s.Run(ctx) }()
+		synctest.Wait()
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
