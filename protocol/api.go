@@ -31,6 +31,19 @@ type SubmitReply struct {
 	Warnings []string  `json:"warnings,omitempty"`
 }
 
+// GrowRequest is POST /v1/datasets/{dataset}/jobs: Jobs more behind the From that
+// the dataset has.
+type GrowRequest struct {
+	Key  string `json:"key" minLength:"8" maxLength:"64" doc:"client-chosen, makes the request idempotent"`
+	From uint32 `json:"from" doc:"jobs the dataset has now"`
+	Jobs uint32 `json:"jobs" minimum:"1" doc:"jobs to add"`
+}
+
+// GrowReply answers a GrowRequest.
+type GrowReply struct {
+	Jobs uint32 `json:"jobs" doc:"jobs the dataset has then"`
+}
+
 // StateCounts counts things by the word of their state.
 type StateCounts map[string]uint64
 

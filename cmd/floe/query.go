@@ -131,7 +131,7 @@ func firstOf(texts ...string) string {
 }
 
 func datasetCommand() *cobra.Command {
-	c := &cobra.Command{Use: "dataset", Short: "Show one dataset"}
+	c := &cobra.Command{Use: "dataset", Short: "Show one dataset, or let it grow"}
 	show := &cobra.Command{
 		Use: "show DATASET", Short: "State, tasks and counts of a dataset", Args: exactArgs("DATASET"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -143,7 +143,7 @@ func datasetCommand() *cobra.Command {
 		},
 	}
 	outputFlag(show)
-	c.AddCommand(show)
+	c.AddCommand(show, growCommand())
 	return c
 }
 

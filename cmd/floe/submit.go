@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"floe/protocol"
@@ -91,6 +92,48 @@ func submit(c *cobra.Command, args []string) error {
 		return waitFor(c, api, reply.Dataset, timeout)
 	}
 	return nil
+}
+
+func growCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "grow DATASET JOBS", Short: "Add jobs to a dataset", Args: exactArgs("DATASET", "JOBS"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := datasetArg(args[0])
+			if err != nil {
+				return err
+			}
+			more, err := strconv.ParseUint(args[1], 10, 32)
+			if err != nil || more == 0 {
+				return usageErrorf("jobs %q: want how many to add, such as 100", args[1])
+			}
+			p, err := newPrinter(c)
+			if err != nil {
+				return err
+			}
+			api, err := dial(c)
+			if err != nil {
+				return err
+			}
+			defer api.Close()
+			path := fmt.Sprintf("/v1/datasets/%d", id)
+			var d protocol.Dataset
+			if err := api.call(c.Context(), http.MethodGet, path, nil, &d); err != nil {
+				return err
+			}
+			request := protocol.GrowRequest{Key: protocol.RandomText(10), From: d.Jobs, Jobs: uint32(more)}
+			var reply protocol.GrowReply
+			if err := api.call(c.Context(), http.MethodPost, path+"/jobs", &request, &reply); err != nil {
+				return err
+			}
+			if done, err := p.value(&reply); done || err != nil {
+				return err
+			}
+			p.line("dataset %d has %d jobs now", id, reply.Jobs)
+			return nil
+		},
+	}
+	outputFlag(c)
+	return c
 }
 
 func siteList(c *cobra.Command, flag string) []protocol.SiteID {

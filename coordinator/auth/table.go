@@ -15,7 +15,6 @@ var Table = []Rule{
 
 	// Files. What a pilot may store is bounded by the verb to its own attempts.
 	{Pattern: "GET /v1/blobs/{digest}", Any: People | Machines},
-	{Pattern: "HEAD /v1/blobs/{digest}", Any: People | Machines},
 	{Pattern: "PUT /v1/blobs/{digest}", Any: Producer | Operators | Pilot | Site | Coordinator},
 
 	// People. Everybody who may look may look at everything: a federation shares
@@ -26,6 +25,7 @@ var Table = []Rule{
 	{Pattern: "GET /v1/datasets/{dataset}/steering", Any: People},
 	{Pattern: "POST /v1/datasets/{dataset}/actions", Any: Operators, Own: Producer},
 	{Pattern: "GET /v1/datasets/{dataset}/jobs", Any: People},
+	{Pattern: "POST /v1/datasets/{dataset}/jobs", Any: Operators, Own: Producer},
 	{Pattern: "GET /v1/datasets/{dataset}/jobs/{job}", Any: People},
 	{Pattern: "GET /v1/datasets/{dataset}/tasks", Any: People},
 	{Pattern: "GET /v1/datasets/{dataset}/jobs/{job}/tasks/{task}", Any: People},
@@ -39,5 +39,4 @@ var Table = []Rule{
 	{Pattern: "GET /v1/events", Any: People},
 	{Pattern: "POST /v1/tokens", Any: Admin},
 	{Pattern: "GET /v1/openapi.json", Any: Everybody},
-	{Pattern: "GET /metrics", Any: People},
 }

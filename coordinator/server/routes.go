@@ -41,6 +41,7 @@ func (s *Server) routes() error {
 	people(s, api, "GET", "/v1/datasets", "datasets", "List datasets", s.datasets)
 	people(s, api, "GET", "/v1/datasets/{dataset}", "dataset", "Show a dataset", s.dataset)
 	people(s, api, "POST", "/v1/datasets/{dataset}/actions", "act", "Suspend, resume or reset", s.act)
+	people(s, api, "POST", "/v1/datasets/{dataset}/jobs", "grow", "Add jobs to a dataset", s.grow)
 	people(s, api, "GET", "/v1/datasets/{dataset}/jobs", "jobs", "List jobs", s.jobs)
 	people(s, api, "GET", "/v1/datasets/{dataset}/jobs/{job}", "job", "Show a job", s.job)
 	people(s, api, "GET", "/v1/datasets/{dataset}/tasks", "tasks", "List tasks", s.tasks)
