@@ -148,6 +148,9 @@ func DecodeCommand(b []byte) (Command, error) {
 	if len(b) == 0 {
 		return nil, errors.New("empty command")
 	}
+	if c, ok := decodeHot(Kind(b[0]), b[1:]); ok {
+		return c, nil
+	}
 	c := newCommand(Kind(b[0]))
 	if c == nil {
 		return nil, fmt.Errorf("%w: kind %d", ErrUnknownCommand, b[0])

@@ -16,7 +16,7 @@ import (
 // pureImports are all the packages that the machine may use. None of them tells
 // the time, draws lots, talks to the outside or starts a goroutine.
 var pureImports = []string{
-	"bufio", "bytes", "cmp", "crypto/sha256", "encoding/binary", "errors", "fmt", "io", "iter", "slices", "strings",
+	"bufio", "bytes", "cmp", "crypto/sha256", "encoding/binary", "errors", "fmt", "io", "iter", "slices", "strings", "unicode/utf8",
 	"github.com/RoaringBitmap/roaring/v2", "github.com/tidwall/btree",
 	"floe/protocol",
 }
