@@ -92,6 +92,16 @@ func control(c *cobra.Command, action, target string) error {
 	if done, err := p.value(&would); done || err != nil {
 		return err
 	}
+	if whole := jobs == "" && len(request.Tasks) == 0 && len(request.States) == 0; whole && !dry {
+		switch action {
+		case "suspend":
+			p.line("dataset %d is suspended: nothing more of it is leased; what runs may finish", id)
+			return nil
+		case "resume":
+			p.line("dataset %d goes on; tasks that were suspended one by one stay so", id)
+			return nil
+		}
+	}
 	verb := action + ": "
 	if dry {
 		verb = "would " + action + ": "
