@@ -88,15 +88,18 @@ func tokenFile() string {
 }
 
 // callLimit is how long one request may take, repetitions while a leader is
-// elected included.
-const callLimit = 60 * time.Second
+// elected included; reachLimit how long to try when no coordinator answers at all.
+const (
+	callLimit  = 60 * time.Second
+	reachLimit = 10 * time.Second
+)
 
 // call sends a request in JSON. All of them are idempotent: queries by nature,
 // submissions by their key, actions by what they say.
 func (a *client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	err := a.CallJSON(ctx, method, path, in, out, transport.Idempotent())
+	err := a.CallJSON(ctx, method, path, in, out, transport.Idempotent(), transport.Patience(reachLimit))
 	var refused *protocol.Error
 	if errors.As(err, &refused) && len(refused.Details) > 0 {
 		return &detailedError{err, refused.Details}

@@ -30,12 +30,17 @@ type CallOption func(*call)
 
 type call struct {
 	idempotent bool
+	patience   time.Duration
 	header     http.Header
 }
 
 // Idempotent says that repeating the request does no harm: it is repeated until
 // ctx ends while its fate is unknown, the coordinator is busy or unreachable.
 func Idempotent() CallOption { return func(c *call) { c.idempotent = true } }
+
+// Patience ends an idempotent call after d, if until then no coordinator could be
+// reached at all: elections are waited for, a cluster that is not there is not.
+func Patience(d time.Duration) CallOption { return func(c *call) { c.patience = d } }
 
 // Header sends one more header field.
 func Header(key, value string) CallOption {
@@ -80,6 +85,7 @@ func (c *Client) call(ctx context.Context, method, path string, f form, in, out 
 	}
 	o.header.Set("Accept", f.mediaType)
 	var last error
+	began, reached := time.Now(), false
 	for try := 0; ; try++ {
 		err := c.once(ctx, method, path, f, o.header, body, in != nil, out)
 		if err == nil {
@@ -91,8 +97,10 @@ func (c *Client) call(ctx context.Context, method, path string, f form, in, out 
 			}
 			return err
 		}
+		var answered *protocol.Error
+		reached = reached || errors.As(err, &answered)
 		pause, again := c.again(err, o.idempotent, try)
-		if !again {
+		if !again || o.patience > 0 && !reached && time.Since(began)+pause > o.patience {
 			return err
 		}
 		last = err
