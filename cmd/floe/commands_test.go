@@ -28,7 +28,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		for _, child := range c.Commands() {
 			walk(child)
 		}
-		if c.Hidden || !c.Runnable() {
+		if c.Hidden || c.HasSubCommands() {
 			return
 		}
 		path := c.CommandPath()

@@ -49,7 +49,30 @@ func newRoot() *cobra.Command {
 		logsCommand(), outputsCommand(), statisticsCommand(), waitCommand(), suspendCommand(), resumeCommand(), resetCommand(), explainCommand())
 	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), pilotsCommand(), sitesCommand(), clusterCommand(), tokenCommand())
 	add("local", runCommand(), steeringCommand())
+	refuseUnknown(root)
 	return root
+}
+
+// refuseUnknown has every command that only holds others say so when it is called
+// by a name that none of them has. Cobra alone shows the help and exits with 0.
+func refuseUnknown(c *cobra.Command) {
+	if !c.HasSubCommands() {
+		return
+	}
+	for _, child := range c.Commands() {
+		refuseUnknown(child)
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		near := ""
+		if names := c.SuggestionsFor(args[0]); len(names) > 0 {
+			near = fmt.Sprintf("; did you mean %q?", names[0])
+		}
+		return usageErrorf("%s: unknown command %q%s; see '%[1]s --help'", c.CommandPath(), args[0], near)
+	}
 }
 
 // exactArgs is cobra.ExactArgs with an error that says what is missing.
