@@ -22,12 +22,13 @@ func init() {
 // walk is one random history: a rig, the model, and all leases ever granted.
 type walk struct {
 	*rapid.T
-	r      *rig
-	m      *model
-	leases []Lease
-	pilots []protocol.PilotID
-	last   []Command // of the entry before
-	what   string    // the last step, for failures
+	r        *rig
+	m        *model
+	leases   []Lease
+	pilots   []protocol.PilotID
+	enrolled int
+	last     []Command // of the entry before
+	what     string    // the last step, for failures
 }
 
 // TestAgainstModel drives the machine and the model with the same random
@@ -66,6 +67,7 @@ func TestAgainstModel(t *testing.T) {
 			"suspend":  w.suspend,
 			"resume":   w.resume,
 			"ghost":    w.ghost,
+			"week":     w.week,
 			"":         w.compare,
 		})
 	})
@@ -220,7 +222,8 @@ func (w *walk) enrol(t *rapid.T) {
 	if s := w.m.sites[site]; s.suspended || s.revoked {
 		t.Skip("site suspended")
 	}
-	id := protocol.PilotID(fmt.Sprintf("p%d", len(w.pilots)))
+	w.enrolled++
+	id := protocol.PilotID(fmt.Sprintf("p%d", w.enrolled))
 	has := protocol.Resources{Cores: 1 + w.draw("cores", 4), Memory: protocol.ByteSize(2+w.draw("memory", 9)) * protocol.GB, Disk: 10 * protocol.GB, Tags: []string{"far"}}
 	w.r.enrolAt(id, site, has)
 	w.last = nil
@@ -229,6 +232,9 @@ func (w *walk) enrol(t *rapid.T) {
 }
 
 func (w *walk) pilot() (protocol.PilotID, *modelPilot) {
+	if len(w.pilots) == 0 {
+		w.Skip("no pilots")
+	}
 	id := w.pilots[w.draw("pilot", len(w.pilots))]
 	return id, w.m.pilots[id]
 }
@@ -298,7 +304,7 @@ func (w *walk) report(t *rapid.T) {
 	l := w.lease(t)
 	verdicts := []protocol.Verdict{
 		protocol.VerdictPayload, protocol.VerdictMemory, protocol.VerdictWalltime, protocol.VerdictDisk, protocol.VerdictNode,
-		protocol.VerdictSite, protocol.VerdictData, protocol.VerdictSoftware, protocol.VerdictPreempted, protocol.VerdictFramework, protocol.VerdictOK,
+		protocol.VerdictSite, protocol.VerdictData, protocol.VerdictSoftware, protocol.VerdictPreempted, protocol.VerdictFramework,
 	}
 	c := failure(&l, verdicts[w.draw("verdict", len(verdicts))])
 	d, _, _ := w.m.task(l.Task)
@@ -403,6 +409,27 @@ func (w *walk) site(t *rapid.T) {
 	}
 	s.suspended = !s.suspended
 	w.want(protocol.CodeOK, "put site", &PutSite{Site: id, Suspended: s.suspended})
+}
+
+// week lets pilots that left be forgotten, with what they still held.
+func (w *walk) week(t *rapid.T) {
+	w.T = t
+	if w.draw("really", 6) > 0 {
+		t.Skip("time flies")
+	}
+	w.what, w.last = "week", nil
+	w.r.apply(PilotMemory+Hour, &Tick{})
+	w.m.leases(func(_ protocol.TaskID, j *modelJob, task *modelTask) {
+		if w.m.pilots[task.lease.pilot].left {
+			w.m.leave(j, task)
+		}
+	})
+	w.pilots = slices.DeleteFunc(w.pilots, func(id protocol.PilotID) bool { return w.m.pilots[id].left })
+	for id, p := range w.m.pilots {
+		if p.left {
+			delete(w.m.pilots, id)
+		}
+	}
 }
 
 func (w *walk) drain(t *rapid.T) {
