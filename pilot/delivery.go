@@ -1,0 +1,150 @@
+package pilot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"floe/pilot/payload"
+	"floe/pilot/stage"
+	"floe/protocol"
+)
+
+// run is one attempt from lease to clean-up.
+func (p *Pilot) run(ctx context.Context, r *running, granted share) {
+	defer func() {
+		p.mu.Lock()
+		r.over = true
+		p.mu.Unlock()
+		p.nudge()
+	}()
+	lease := r.lease
+	a := &Attempt{
+		Lease: lease, Dir: filepath.Join(p.scratch, lease.ID.String()),
+		Mover:  &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Logger: p.logger},
+		Cache:  p.cache,
+		Cores:  granted.cores,
+		GPUs:   granted.gpus,
+		Groups: p.config.Groups,
+		Logger: p.logger.With("lease", lease.ID.String(), "task", lease.Task.String()),
+		Phase:  func(phase protocol.Phase) { p.setPhase(r, phase) },
+		Log: func(l *payload.Log) {
+			p.mu.Lock()
+			r.log = l
+			p.mu.Unlock()
+		},
+		System: systemParameters(),
+	}
+	report := a.Run(ctx, p.document)
+	if record, err := p.storeLog(a); err != nil {
+		a.Logger.Warn("log not stored", "err", err)
+	} else {
+		report.Log = record
+	}
+	report.Pilot = p.link.ID()
+	a.Logger.Info("attempt ended", "verdict", report.Verdict.String(), "took", time.Duration(report.Usage.WallMillis)*time.Millisecond, "err", report.Evidence)
+	p.finish(r, a, report)
+	if err := a.Clean(); err != nil {
+		a.Logger.Warn("attempt's directory stays", "err", err)
+	}
+}
+
+// finish delivers the report, publishes what was accepted, and says when that is
+// done.
+func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
+	if errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
+		p.discard(a, report)
+		return // the coordinators have ended the lease: nobody waits for a report
+	}
+	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
+	report.Cleaned = !publish
+	switch p.deliver(r, report) {
+	case protocol.CodeOK:
+	case protocol.CodeStale, protocol.CodeBadRequest:
+		p.discard(a, report)
+		return
+	default:
+		return // it stays in the spool
+	}
+	if !publish {
+		return
+	}
+	p.setPhase(r, protocol.PhaseCleaning)
+	if err := p.publish(a, report.Outputs); err != nil {
+		// The bytes are where the record says; only the final name is missing. Without
+		// another word the lease lapses, and the record says that nobody cleaned up.
+		a.Logger.Error("outputs keep their attempt's names", "err", err)
+		p.mu.Lock()
+		r.settled = true
+		p.mu.Unlock()
+		return
+	}
+	report.Cleaned = true
+	p.deliver(r, report)
+}
+
+// publishTries is how often a pilot tries to give outputs their final names, with
+// pauses that double from a second.
+const publishTries = 5
+
+func (p *Pilot) publish(a *Attempt, outputs []protocol.FileRecord) error {
+	ctx := context.WithoutCancel(a.ctx)
+	for try := 0; ; try++ {
+		var all []error
+		for _, o := range outputs {
+			all = append(all, a.Mover.Publish(ctx, o))
+		}
+		err := errors.Join(all...)
+		if err == nil || try == publishTries-1 {
+			return err
+		}
+		a.Logger.Warn("outputs not published yet", "err", err)
+		pause := time.NewTimer(time.Second << try)
+		<-pause.C
+	}
+}
+
+func (p *Pilot) discard(a *Attempt, report *protocol.Report) {
+	if err := a.Mover.Discard(context.WithoutCancel(a.ctx), report.Outputs); err != nil {
+		a.Logger.Warn("outputs of an attempt that does not count stay", "err", err)
+	}
+}
+
+// deliver signs a report, keeps it on disk, and waits for its fate.
+func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
+	signed, err := protocol.SignReport(report, p.link.Key())
+	if err == nil {
+		err = p.spool.Put(report.Lease, signed)
+	}
+	if err != nil {
+		p.logger.Error("report not kept on disk; it is sent all the same", "lease", report.Lease, "err", err)
+	}
+	p.mu.Lock()
+	r.report, r.answer, r.last = &signed, make(chan struct{}), report.Cleaned
+	answer := r.answer
+	p.mu.Unlock()
+	p.nudge()
+	<-answer
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return r.code
+}
+
+// storeLog sends an attempt's log to the blob store.
+func (p *Pilot) storeLog(a *Attempt) (protocol.LogRecord, error) {
+	f, err := os.Open(a.dir.LogPath())
+	if err != nil {
+		return protocol.LogRecord{}, err
+	}
+	defer f.Close()
+	record := a.outcome.Log
+	if record.Digest.IsZero() || errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
+		return record, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), time.Minute)
+	defer cancel()
+	return record, p.link.putBlob(ctx, a.Lease, "log", record.Digest, record.Size, f)
+}
