@@ -40,6 +40,20 @@ func dial(c *cobra.Command) (*client, error) {
 	return &client{t}, nil
 }
 
+// withClient opens a client and the printer that -o chooses, and runs a verb with both.
+func withClient(c *cobra.Command, verb func(*printer, *client) error) error {
+	p, err := newPrinter(c)
+	if err != nil {
+		return err
+	}
+	api, err := dial(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	return verb(p, api)
+}
+
 // clientLogger says which way is used only to those who ask for it.
 func clientLogger() *slog.Logger {
 	if os.Getenv("FLOE_DEBUG") == "" {

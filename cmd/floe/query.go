@@ -72,23 +72,16 @@ func withQuery(path string, q url.Values) string {
 
 // get asks for path and prints the answer with show, or as JSON.
 func get[T any](c *cobra.Command, path string, show func(*printer, *T) error) error {
-	p, err := newPrinter(c)
-	if err != nil {
-		return err
-	}
-	api, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	var answer T
-	if err := api.call(c.Context(), http.MethodGet, path, nil, &answer); err != nil {
-		return err
-	}
-	if done, err := p.value(&answer); done || err != nil {
-		return err
-	}
-	return show(p, &answer)
+	return withClient(c, func(p *printer, api *client) error {
+		var answer T
+		if err := api.call(c.Context(), http.MethodGet, path, nil, &answer); err != nil {
+			return err
+		}
+		if done, err := p.value(&answer); done || err != nil {
+			return err
+		}
+		return show(p, &answer)
+	})
 }
 
 // more tells a person how to see the next page.
@@ -305,38 +298,27 @@ func outputsCommand() *cobra.Command {
 
 // allOutputs follows the pages to the end: a merge needs every file.
 func allOutputs(c *cobra.Command, id protocol.DatasetID) error {
-	p, err := newPrinter(c)
-	if err != nil {
-		return err
-	}
-	api, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	all := []protocol.Output{}
-	for cursor := ""; ; {
-		var page protocol.OutputPage
+	return withClient(c, func(p *printer, api *client) error {
+		all := []protocol.Output{}
 		q := url.Values{"limit": {"1000"}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
+		for more := true; more; {
+			var page protocol.OutputPage
+			if err := api.call(c.Context(), http.MethodGet, withQuery(fmt.Sprintf("/v1/datasets/%d/outputs", id), q), nil, &page); err != nil {
+				return err
+			}
+			all = append(all, page.Outputs...)
+			q.Set("cursor", page.Next)
+			more = page.Next != ""
 		}
-		if err := api.call(c.Context(), http.MethodGet, withQuery(fmt.Sprintf("/v1/datasets/%d/outputs", id), q), nil, &page); err != nil {
+		if done, err := p.value(all); done || err != nil {
 			return err
 		}
-		all = append(all, page.Outputs...)
-		if cursor = page.Next; cursor == "" {
-			break
+		var rows [][]string
+		for _, o := range all {
+			rows = append(rows, []string{fmt.Sprintf("%d.%d.%s", id, o.Job, o.Task), o.Size.String(), o.Digest.String(), visible(o.URL)})
 		}
-	}
-	if done, err := p.value(all); done || err != nil {
-		return err
-	}
-	var rows [][]string
-	for _, o := range all {
-		rows = append(rows, []string{fmt.Sprintf("%d.%d.%s", id, o.Job, o.Task), o.Size.String(), o.Digest.String(), visible(o.URL)})
-	}
-	return p.rows([]string{"task", "size", "digest", "url"}, rows)
+		return p.rows([]string{"task", "size", "digest", "url"}, rows)
+	})
 }
 
 func statisticsCommand() *cobra.Command {

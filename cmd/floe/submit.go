@@ -106,30 +106,23 @@ func growCommand() *cobra.Command {
 			if err != nil || more == 0 {
 				return usageErrorf("jobs %q: want how many to add, such as 100", args[1])
 			}
-			p, err := newPrinter(c)
-			if err != nil {
-				return err
-			}
-			api, err := dial(c)
-			if err != nil {
-				return err
-			}
-			defer api.Close()
-			path := fmt.Sprintf("/v1/datasets/%d", id)
-			var d protocol.Dataset
-			if err := api.call(c.Context(), http.MethodGet, path, nil, &d); err != nil {
-				return err
-			}
-			request := protocol.GrowRequest{Key: protocol.RandomText(10), From: d.Jobs, Jobs: uint32(more)}
-			var reply protocol.GrowReply
-			if err := api.call(c.Context(), http.MethodPost, path+"/jobs", &request, &reply); err != nil {
-				return err
-			}
-			if done, err := p.value(&reply); done || err != nil {
-				return err
-			}
-			p.line("dataset %d has %d jobs now", id, reply.Jobs)
-			return nil
+			return withClient(c, func(p *printer, api *client) error {
+				path := fmt.Sprintf("/v1/datasets/%d", id)
+				var d protocol.Dataset
+				if err := api.call(c.Context(), http.MethodGet, path, nil, &d); err != nil {
+					return err
+				}
+				request := protocol.GrowRequest{Key: protocol.RandomText(10), From: d.Jobs, Jobs: uint32(more)}
+				var reply protocol.GrowReply
+				if err := api.call(c.Context(), http.MethodPost, path+"/jobs", &request, &reply); err != nil {
+					return err
+				}
+				if done, err := p.value(&reply); done || err != nil {
+					return err
+				}
+				p.line("dataset %d has %d jobs now", id, reply.Jobs)
+				return nil
+			})
 		},
 	}
 	outputFlag(c)
