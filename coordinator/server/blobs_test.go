@@ -40,6 +40,7 @@ func (r *rig) get(caller transport.Caller, d protocol.Digest) (string, error) {
 }
 
 func TestWhoMayStoreABlob(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ada := r.person("ada", "producer")
 	r.submit(ada, 2, twoTasks)
@@ -101,6 +102,7 @@ func TestWhoMayStoreABlob(t *testing.T) {
 }
 
 func TestBytesThatAreNotTheirDigestAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")
@@ -142,6 +144,7 @@ func (r *rig) holds(d protocol.Digest) bool {
 }
 
 func TestBlobsAreCopiedBeforeTheyAreAcknowledged(t *testing.T) {
+	t.Parallel()
 	r, second, third := triplet(t)
 	d := r.submit(r.person("ada", "producer"), 1, twoTasks)
 	steering := protocol.DigestOf([]byte(twoTasks))
@@ -179,6 +182,7 @@ func TestBlobsAreCopiedBeforeTheyAreAcknowledged(t *testing.T) {
 }
 
 func TestABlobIsFetchedFromAPeer(t *testing.T) {
+	t.Parallel()
 	r, _, third := triplet(t)
 	content := []byte("only there")
 	d := protocol.DigestOf(content)
@@ -207,6 +211,7 @@ func TestABlobIsFetchedFromAPeer(t *testing.T) {
 }
 
 func TestTempFilesGoWhenTheirJobIsDone(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 2, twoTasks)
@@ -242,6 +247,7 @@ func TestTempFilesGoWhenTheirJobIsDone(t *testing.T) {
 }
 
 func TestTheStoreNeedsALeaderForPilotsItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")
@@ -258,6 +264,7 @@ func TestTheStoreNeedsALeaderForPilotsItDoesNotKnow(t *testing.T) {
 }
 
 func TestALargeBlobIsRefusedByItsClass(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")

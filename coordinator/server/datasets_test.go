@@ -15,6 +15,7 @@ import (
 )
 
 func TestSubmitListsEveryProblem(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	bad := strings.NewReplacer("src: make.sh", "sorce: make.sh", "depends: [make]", "depends: [made]", "version: 3", "version: 3\nlabel: x").Replace(twoTasks)
 	err := r.ask(r.person("ada", "producer"), "POST", "/v1/datasets", protocol.SubmitRequest{Key: "12345678", File: "bad.yaml", Steering: bad, Jobs: 1}, nil)
@@ -43,6 +44,7 @@ func (r *rig) nextDataset() (next protocol.DatasetID) {
 }
 
 func TestDryRunChangesNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	before := r.record.Applied()
 	ada := r.person("ada", "producer")
@@ -58,6 +60,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 }
 
 func TestTheSameKeyIsTheSameDataset(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ada := r.person("ada", "producer")
 	request := protocol.SubmitRequest{Key: "drawn by the client", Steering: twoTasks, Jobs: 3}
@@ -72,6 +75,7 @@ func TestTheSameKeyIsTheSameDataset(t *testing.T) {
 }
 
 func TestALostAnswerToASubmissionIsUnknownAndRepeatable(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ada := r.person("ada", "producer")
 	r.record.after = func(c state.Command) error {
@@ -101,6 +105,7 @@ tasks:
 `
 
 func TestADatasetThatLosesItsNumberIsCompiledAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ada := r.person("ada", "producer")
 	raced := false
@@ -127,6 +132,7 @@ func TestADatasetThatLosesItsNumberIsCompiledAgain(t *testing.T) {
 }
 
 func TestAPreviewSaysWhatTheActionDoes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	op := r.person("op", "operator")
 	r.submit(op, 4, twoTasks)
@@ -162,6 +168,7 @@ func TestAPreviewSaysWhatTheActionDoes(t *testing.T) {
 }
 
 func TestActionsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	op := r.person("op", "operator")
 	r.submit(op, 4, twoTasks)
@@ -212,6 +219,7 @@ func pages[P any](t *testing.T, r *rig, who http.Header, target string, take fun
 }
 
 func TestListsArePaged(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	eve := r.person("eve", "viewer")
 	ada, bob := r.person("ada", "producer"), r.person("bob", "producer")
@@ -301,6 +309,7 @@ func TestListsArePaged(t *testing.T) {
 }
 
 func TestWhatIsNotThereIsNotFound(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	eve := r.person("eve", "viewer")
 	r.submit(r.person("ada", "producer"), 2, twoTasks)
@@ -318,6 +327,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 }
 
 func TestExplainNamesTheReason(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	op := r.person("op", "operator")
 	d := r.submit(op, 2, strings.Replace(twoTasks, "name: make", "name: make\n    requirements: {memory: 100}", 1))

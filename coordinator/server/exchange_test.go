@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 )
 
 func TestATaskFromSubmissionToItsEnd(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ada := r.person("ada", "producer")
 	d := r.submit(ada, 1, twoTasks)
@@ -95,6 +97,7 @@ func (x *parked) isDone() bool {
 }
 
 func TestParkedExchangesAreWokenByReleasedTasks(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		ada := r.person("ada", "producer")
@@ -108,11 +111,11 @@ func TestParkedExchangesAreWokenByReleasedTasks(t *testing.T) {
 				t.Fatalf("an exchange did not park: %+v, %v", x.reply, x.err)
 			}
 		}
-		acquires := 0
+		var acquires atomic.Int64
 		r.record.lead.Lock()
 		r.record.before = func(c state.Command) error {
 			if _, is := c.(*state.Acquire); is {
-				acquires++ // under no lock: one is proposed after the other in this test
+				acquires.Add(1)
 			}
 			return nil
 		}
@@ -128,8 +131,8 @@ func TestParkedExchangesAreWokenByReleasedTasks(t *testing.T) {
 				}
 			}
 		}
-		if woken != 2 || acquires != 2 {
-			t.Errorf("two tasks woke %d exchanges, which tried %d times", woken, acquires)
+		if woken != 2 || acquires.Load() != 2 {
+			t.Errorf("two tasks woke %d exchanges, which tried %d times", woken, acquires.Load())
 		}
 		time.Sleep(240 * time.Second) // virtual
 		synctest.Wait()
@@ -144,6 +147,7 @@ func TestParkedExchangesAreWokenByReleasedTasks(t *testing.T) {
 }
 
 func TestParkedExchangeIsWokenForThePilotsOwnLease(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		op := r.person("op", "operator")
@@ -164,6 +168,7 @@ func TestParkedExchangeIsWokenForThePilotsOwnLease(t *testing.T) {
 }
 
 func TestParkedExchangeIsAnsweredUnknownWhenLeadershipMoves(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		x := r.enrol("here").park(protocol.ExchangeRequest{Want: 1, Wait: 240})
@@ -177,6 +182,7 @@ func TestParkedExchangeIsAnsweredUnknownWhenLeadershipMoves(t *testing.T) {
 }
 
 func TestALostGrantIsSentAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")
@@ -196,6 +202,7 @@ func TestALostGrantIsSentAgain(t *testing.T) {
 }
 
 func TestAForeignOrEndedLeaseIsAbandoned(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 2, twoTasks)
 	p, q := r.enrol("here"), r.enrol("here")
@@ -214,6 +221,7 @@ func TestAForeignOrEndedLeaseIsAbandoned(t *testing.T) {
 }
 
 func TestAResetDuringTheRunMakesTheReportStale(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	op := r.person("op", "operator")
 	d := r.submit(op, 1, twoTasks)
@@ -241,6 +249,7 @@ func TestAResetDuringTheRunMakesTheReportStale(t *testing.T) {
 }
 
 func TestReportsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p, other, elsewhere := r.enrol("here"), r.enrol("here"), r.enrol("elsewhere")
@@ -282,6 +291,7 @@ func TestReportsThatAreRefused(t *testing.T) {
 }
 
 func TestAnUnknownFateIsAnsweredUnknownAndRepeated(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")
@@ -305,6 +315,7 @@ func TestAnUnknownFateIsAnsweredUnknownAndRepeated(t *testing.T) {
 }
 
 func TestLimitsOfAnExchange(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	p := r.enrol("here")
 	for _, test := range []struct {
@@ -330,6 +341,7 @@ func TestLimitsOfAnExchange(t *testing.T) {
 }
 
 func TestAPilotThatHasEndedMustEnrolAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")
@@ -356,6 +368,7 @@ func TestAPilotThatHasEndedMustEnrolAgain(t *testing.T) {
 }
 
 func TestADrainingPilotIsToldAndGivenNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.submit(r.person("ada", "producer"), 1, twoTasks)
 	p := r.enrol("here")
@@ -367,6 +380,7 @@ func TestADrainingPilotIsToldAndGivenNothing(t *testing.T) {
 }
 
 func TestEnrolment(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.do(&state.PutSite{Site: "here"})
 	ticket := r.cluster.NewToken(protocol.TokenPilot)

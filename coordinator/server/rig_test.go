@@ -277,9 +277,16 @@ var remote = netip.MustParseAddrPort("192.0.2.7:4711")
 // person makes somebody known and returns the header that shows their token.
 func (r *rig) person(name protocol.UserID, role string, groups ...protocol.GroupID) http.Header {
 	r.t.Helper()
-	token := r.cluster.NewToken(protocol.TokenUser)
-	r.do(&state.PutUser{User: name, Role: role, Groups: groups})
-	r.do(&state.PutToken{User: name, Role: role, Hash: token.Secret.Digest()})
+	return known(r.cluster.NewToken(protocol.TokenUser), name, role, groups, r)
+}
+
+// known puts a person and a token into the records of coordinators.
+func known(token protocol.Token, name protocol.UserID, role string, groups []protocol.GroupID, rigs ...*rig) http.Header {
+	for _, r := range rigs {
+		r.t.Helper()
+		r.do(&state.PutUser{User: name, Role: role, Groups: groups})
+		r.do(&state.PutToken{User: name, Role: role, Hash: token.Secret.Digest()})
+	}
 	return http.Header{"Authorization": {"Bearer " + token.Credential()}}
 }
 

@@ -17,6 +17,7 @@ func quiet(d time.Duration) {
 }
 
 func TestSilentLeasesLapse(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 2, twoTasks)
@@ -50,6 +51,7 @@ func TestSilentLeasesLapse(t *testing.T) {
 }
 
 func TestALapsedLeaseThatWasClaimedIsAbandoned(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 1, twoTasks)
@@ -70,6 +72,7 @@ func TestALapsedLeaseThatWasClaimedIsAbandoned(t *testing.T) {
 }
 
 func TestRenewedLeasesStay(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 1, twoTasks)
@@ -86,6 +89,7 @@ func TestRenewedLeasesStay(t *testing.T) {
 }
 
 func TestSilentPilotsAreGivenUp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		eve := r.person("eve", "viewer")
@@ -110,6 +114,7 @@ func TestSilentPilotsAreGivenUp(t *testing.T) {
 }
 
 func TestACopiedTaskIsOKWithoutAWordFromItsPilot(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 1, twoTasks)
@@ -127,6 +132,7 @@ func TestACopiedTaskIsOKWithoutAWordFromItsPilot(t *testing.T) {
 }
 
 func TestANewLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 1, twoTasks)
@@ -152,6 +158,7 @@ func TestANewLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
 // A stalled process has heard nothing, whatever was said. The stall is made by
 // holding up the leader's goroutine in a proposal.
 func TestAStalledLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 2, twoTasks)
@@ -181,6 +188,7 @@ func TestAStalledLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
 }
 
 func TestAnExpiryThatWasNotCommittedIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.submit(r.person("ada", "producer"), 1, twoTasks)
@@ -203,6 +211,7 @@ func TestAnExpiryThatWasNotCommittedIsTriedAgain(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		ctx, stop := context.WithCancel(t.Context())
