@@ -247,6 +247,11 @@ func reported(request *protocol.ExchangeRequest, id protocol.LeaseID) bool {
 	return false
 }
 
+// acquireTries is how often a look that found something to fit may be followed by
+// an acquisition that gets nothing, because others were quicker, before an
+// exchange waits for an event.
+const acquireTries = 3
+
 // acquire grants leases, or parks the exchange until something fits.
 func (s *Server) acquire(ctx context.Context, pilot *state.Pilot, caller transport.Caller, request *protocol.ExchangeRequest, reply *protocol.ExchangeReply) error {
 	var deadline <-chan time.Time
@@ -256,12 +261,31 @@ func (s *Server) acquire(ctx context.Context, pilot *state.Pilot, caller transpo
 		deadline = timer.C
 	}
 	urgent := len(reply.Orders) > 0 || len(reply.Answers) > 0
-	for {
+	for tries, again := 0, false; ; again = true {
 		// Parked before looking: what is released in between wakes it.
-		place := s.parked.park(pilot.ID, pilot.Site, request.Free)
+		place := s.parked.park(pilot.ID, pilot.Site, request.Free, request.Sequence)
+		term, changed := s.Record.Leading()
+		if term == 0 {
+			s.parked.leave(place)
+			return protocol.Errorf(protocol.CodeUnknown, "leadership moved; repeat the exchange")
+		}
+		if s.parked.isSuperseded(place) {
+			return nil
+		}
+		if again {
+			s.watch.heard(pilot.ID, caller.Transport)
+			// It may concern a lease of its own: an order may have to be given, or a
+			// lease to be sent that a lost exchange was granted.
+			s.renewHeld(ctx, pilot, request, reply)
+			if len(reply.Leases) > 0 || len(reply.Orders) > 0 {
+				s.parked.leave(place)
+				return nil
+			}
+		}
 		var fits bool
 		s.Record.Read(func(m *state.Machine) { fits = m.AnyFits(pilot.ID, &request.Free) })
-		if fits {
+		if fits && tries < acquireTries {
+			tries++
 			s.parked.leave(place)
 			command := &state.Acquire{Pilot: pilot.ID, Free: request.Free, Want: request.Want, Sequence: request.Sequence}
 			a, err := s.propose(ctx, command)
@@ -274,7 +298,7 @@ func (s *Server) acquire(ctx context.Context, pilot *state.Pilot, caller transpo
 				}
 				return nil
 			}
-			place = s.parked.park(pilot.ID, pilot.Site, request.Free)
+			continue // what was released meanwhile woke nobody here
 		}
 		if deadline == nil || urgent {
 			s.parked.leave(place)
@@ -282,6 +306,7 @@ func (s *Server) acquire(ctx context.Context, pilot *state.Pilot, caller transpo
 		}
 		select {
 		case <-place.wake:
+		case <-changed:
 		case <-deadline:
 			s.parked.leave(place)
 			return nil
@@ -289,15 +314,11 @@ func (s *Server) acquire(ctx context.Context, pilot *state.Pilot, caller transpo
 			s.parked.leave(place)
 			return ctx.Err()
 		}
-		s.watch.heard(pilot.ID, caller.Transport)
-		if term, _ := s.Record.Leading(); term == 0 {
-			return protocol.Errorf(protocol.CodeUnknown, "leadership moved; repeat the exchange")
-		}
-		// Woken for a lease of its own: an order may have to be given.
-		s.renewHeld(ctx, pilot, request, reply)
-		if len(reply.Leases) > 0 || len(reply.Orders) > 0 {
+		s.parked.leave(place)
+		if s.parked.isSuperseded(place) {
 			return nil
 		}
+		tries = 0
 	}
 }
 

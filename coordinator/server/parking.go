@@ -21,24 +21,42 @@ type space struct {
 	pilot protocol.PilotID
 	site  protocol.SiteID
 	free  protocol.Resources
-	wake  chan struct{} // closed when woken
-	done  bool
+	// sequence is the exchange's: of two of one pilot, the later one stays.
+	sequence uint64
+	wake     chan struct{} // closed when woken
+	done     bool          // guarded by parking.mu, as what follows
+	// superseded says that the pilot has spoken again: nobody waits for this one.
+	superseded bool
 }
 
 func newParking() *parking { return &parking{spaces: map[protocol.PilotID]*space{}} }
 
-// park registers an exchange. A former one of the same pilot is woken: its
-// connection is gone, or the pilot repeats itself.
-func (p *parking) park(pilot protocol.PilotID, site protocol.SiteID, free protocol.Resources) *space {
-	s := &space{pilot: pilot, site: site, free: free, wake: make(chan struct{})}
+// park registers an exchange. A former one of the same pilot is superseded: its
+// connection is gone, or the pilot repeats itself. It may not park again, or the
+// two would wake each other for ever.
+func (p *parking) park(pilot protocol.PilotID, site protocol.SiteID, free protocol.Resources, sequence uint64) *space {
+	s := &space{pilot: pilot, site: site, free: free, sequence: sequence, wake: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.spaces[pilot]; old != nil {
-		p.wakeLocked(old)
+	if other := p.spaces[pilot]; other != nil {
+		if other.sequence > sequence {
+			s.superseded = true
+			p.wakeLocked(s)
+			return s
+		}
+		other.superseded = true
+		p.wakeLocked(other)
 	}
 	p.spaces[pilot] = s
 	p.order = append(p.order, s)
 	return s
+}
+
+// isSuperseded tells whether the pilot has parked a later exchange.
+func (p *parking) isSuperseded(s *space) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return s.superseded
 }
 
 // leave ends the wait, whoever ended it.
@@ -100,7 +118,9 @@ func (p *parking) observe(e *state.Event) {
 	case *state.AttemptEnded:
 		p.wakePilot(b.Pilot) // it may have to abandon a lease
 	case *state.LeaseGranted:
-		// The pilot that was granted it is not parked.
+		// The exchange that was granted it is not parked. If another one of the pilot
+		// is, nobody may hear of the grant but by that one.
+		p.wakePilot(b.Pilot)
 	case *state.PilotChanged:
 		p.wakePilot(b.Pilot)
 	case *state.PilotLeft:

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+)
+
+// A pilot whose connection was cut speaks again while its former exchange is
+// still parked. The two must not wake each other for ever, and the work must go
+// to the one that somebody waits for.
+func TestALaterExchangeTakesThePlaceOfAParkedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ada := r.person("ada", "producer")
+		p := r.enrol("here")
+		first := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+		synctest.Wait()
+		second := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+		synctest.Wait()
+		if !first.isDone() || first.err != nil || len(first.reply.Leases) != 0 || second.isDone() {
+			t.Fatalf("the former exchange is done: %v, %+v, %v; the later one is done: %v", first.isDone(), first.reply, first.err, second.isDone())
+		}
+		r.submit(ada, 1, twoTasks)
+		synctest.Wait()
+		if !second.isDone() || second.err != nil || len(second.reply.Leases) != 1 {
+			t.Errorf("the later exchange = %+v, %v; want the lease", second.reply, second.err)
+		}
+	})
+}
+
+// A lease that was granted to an exchange nobody waits for any more is sent at
+// once through the one that is parked.
+func TestAGrantToALostExchangeWakesTheParkedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ada := r.person("ada", "producer")
+		p := r.enrol("here")
+		x := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+		synctest.Wait()
+		// The lost one took its look before the parked one arrived.
+		r.record.lead.Lock()
+		r.record.before = func(c state.Command) error {
+			if a, is := c.(*state.Acquire); is && a.Sequence == p.sequence {
+				_, err := r.record.apply(r.record.term, &state.Acquire{Pilot: p.caller.Pilot, Free: p.free, Want: 1, Sequence: 0})
+				return err
+			}
+			return nil
+		}
+		r.record.lead.Unlock()
+		r.submit(ada, 1, twoTasks)
+		synctest.Wait()
+		if !x.isDone() || x.err != nil || len(x.reply.Leases) != 1 {
+			t.Errorf("parked exchange = %+v, %v; want the lease that the lost one was granted", x.reply, x.err)
+		}
+	})
+}
+
+// What is released between a look and a place in the car park must not be missed.
+func TestAReleaseDuringAnAcquisitionIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ada := r.person("ada", "producer")
+		p, q := r.enrol("here"), r.enrol("here")
+		r.submit(ada, 1, twoTasks)
+		taken := false
+		r.record.before = func(c state.Command) error {
+			if a, is := c.(*state.Acquire); is && a.Pilot == p.caller.Pilot && !taken {
+				taken = true
+				_, err := r.record.apply(r.record.term, &state.Acquire{Pilot: q.caller.Pilot, Free: q.free, Want: 1, Sequence: 1})
+				return err
+			}
+			return nil
+		}
+		r.record.after = func(c state.Command) error {
+			if a, is := c.(*state.Acquire); is && a.Pilot == p.caller.Pilot && taken {
+				r.record.lead.Lock()
+				r.record.before, r.record.after = nil, nil
+				r.record.lead.Unlock()
+				r.submit(ada, 1, twoTasks) // before the answer is there
+			}
+			return nil
+		}
+		x := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+		time.Sleep(time.Second) // virtual
+		synctest.Wait()
+		if !x.isDone() || x.err != nil || len(x.reply.Leases) != 1 {
+			t.Errorf("the exchange = %+v, %v; want the task that came meanwhile", x.reply, x.err)
+		}
+	})
+}
