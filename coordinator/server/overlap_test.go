@@ -92,3 +92,41 @@ func TestAReleaseDuringAnAcquisitionIsNotMissed(t *testing.T) {
 		}
 	})
 }
+
+// A pilot that is cut off works on until its fence, and comes back to a lease that
+// nobody has claimed.
+func TestAPilotWithALapsedLeaseIsWaitedForUntilItsFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(r.person("ada", "producer"), 2, twoTasks)
+		p, q := r.enrol("here"), r.enrol("here")
+		l, lost := p.take(1)[0], q.take(1)[0]
+		running := []protocol.HeldLease{held(&l, protocol.PhaseRunning)}
+		p.mustSpeak(protocol.ExchangeRequest{Held: running})
+		quiet(r.Timing.Fence - time.Minute)
+		if reply := p.mustSpeak(protocol.ExchangeRequest{Held: running}); len(reply.Orders) != 0 {
+			t.Errorf("back before its fence: %v", reply.Orders)
+		}
+		p.finish(&l)
+		quiet(2 * time.Minute)
+		if _, err := q.speak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&lost, protocol.PhaseRunning)}}); protocol.CodeOf(err) != protocol.CodeUnauthorized {
+			t.Errorf("back after its fence: %v, want to be told to enrol again", err)
+		}
+	})
+}
+
+// A pilot that leaves while it is parked must not be watched again: it would be
+// given up every second from then on.
+func TestAPilotThatLeftIsNotWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		p := r.enrol("here")
+		x := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+		synctest.Wait()
+		r.do(&state.LeavePilot{Pilot: p.caller.Pilot, Verdict: protocol.VerdictLost, Reason: "its node is gone"})
+		quiet(5 * time.Minute)
+		if !x.isDone() || r.watch.count() != 0 {
+			t.Errorf("exchange done: %v; %d pilots watched, want none", x.isDone(), r.watch.count())
+		}
+	})
+}

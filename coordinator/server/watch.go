@@ -114,16 +114,14 @@ func (w *watch) grace() {
 	}
 }
 
-// heard notes a sign of life of a pilot.
+// heard notes a sign of life of a pilot. One that is not watched has just left, or
+// the watch of a new leader has not begun, which will count from then.
 func (w *watch) heard(pilot protocol.PilotID, transport string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := w.pilots[pilot]
-	if p == nil {
-		p = &watchedPilot{}
-		w.pilots[pilot] = p
+	if p := w.pilots[pilot]; p != nil {
+		p.seen, p.transport = time.Now(), transport
 	}
-	p.seen, p.transport = time.Now(), transport
 }
 
 // renew notes that a pilot holds a lease in a phase.
@@ -167,24 +165,31 @@ func (w *watch) count() int {
 }
 
 // overdue lists what has been silent for too long: leases to expire, each marked
-// as expiring first, and pilots to give up.
+// as expiring first, and pilots to give up. A pilot with a lapsed lease goes on
+// working, and may come back to it, until its fence.
 func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	holds := map[protocol.PilotID]bool{}
+	live, lapsed := map[protocol.PilotID]bool{}, map[protocol.PilotID]bool{}
 	for id, l := range w.leases {
-		if !l.lapsed {
-			holds[l.pilot] = true
+		if l.lapsed {
+			lapsed[l.pilot] = true
+			continue
 		}
-		if l.lapsed || l.expiring || now.Before(l.deadline) {
+		live[l.pilot] = true
+		if l.expiring || now.Before(l.deadline) {
 			continue
 		}
 		l.expiring = true
 		leases = append(leases, state.Expire{Lease: id, Task: l.task})
 	}
 	for id, p := range w.pilots {
-		if !holds[id] && !p.leaving && now.Sub(p.seen) > w.timing.Pilot {
+		patience := w.timing.Pilot
+		if lapsed[id] {
+			patience = max(patience, w.timing.Fence)
+		}
+		if !live[id] && !p.leaving && now.Sub(p.seen) > patience {
 			p.leaving = true
 			pilots = append(pilots, id)
 		}
@@ -192,16 +197,33 @@ func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
 	return leases, pilots
 }
 
-// again lets an expiry or departure that was not committed be proposed again.
-func (w *watch) again(lease protocol.LeaseID, pilot protocol.PilotID) {
+// refused settles an expiry that was not applied: what the record does not know
+// is forgotten, the rest is proposed again.
+func (w *watch) refused(id protocol.LeaseID, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if l := w.leases[lease]; l != nil {
-		l.expiring = false
+	if l := w.leases[id]; l != nil {
+		if l.expiring = false; isGone(err) {
+			delete(w.leases, id)
+		}
 	}
-	if p := w.pilots[pilot]; p != nil {
-		p.leaving = false
+}
+
+// stays is refused for the departure of a pilot.
+func (w *watch) stays(id protocol.PilotID, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.pilots[id]; p != nil {
+		if p.leaving = false; isGone(err) {
+			delete(w.pilots, id)
+		}
 	}
+}
+
+// isGone tells a refusal because there is nothing to change from a failure.
+func isGone(err error) bool {
+	code := protocol.CodeOf(err)
+	return code == protocol.CodeStale || code == protocol.CodeNotFound
 }
 
 // watchEvery is how often the leader looks for silence.
@@ -245,20 +267,41 @@ func (s *Server) lead(ctx context.Context, term uint64) {
 				s.Logger.Warn("record time not moved on", "err", err)
 			}
 		}
-		expire, leave := s.watch.overdue()
-		for _, e := range expire {
-			e.Term = term
-			if _, err := s.propose(ctx, &e); err != nil && ctx.Err() == nil {
-				s.Logger.Warn("silent lease not expired", "lease", e.Lease, "task", e.Task, "err", err)
-				s.watch.again(e.Lease, "")
-			}
+		s.giveUp(ctx, term)
+	}
+}
+
+// giveUpAtOnce is how many silent leases or pilots are proposed together, so that
+// they share entries: one after another, the many that fall silent with a site
+// would look like a stall of this coordinator.
+const giveUpAtOnce = 256
+
+// giveUp expires what is overdue and returns when that is settled.
+func (s *Server) giveUp(ctx context.Context, term uint64) {
+	leases, pilots := s.watch.overdue()
+	var proposed sync.WaitGroup
+	for some := range slices.Chunk(leases, giveUpAtOnce) {
+		for _, e := range some {
+			proposed.Go(func() {
+				e.Term = term
+				if _, err := s.propose(ctx, &e); err != nil && ctx.Err() == nil {
+					s.Logger.Warn("silent lease not expired", "lease", e.Lease, "task", e.Task, "err", err)
+					s.watch.refused(e.Lease, err)
+				}
+			})
 		}
-		for _, p := range leave {
-			c := &state.LeavePilot{Pilot: p, Verdict: protocol.VerdictLost, Reason: "silent"}
-			if _, err := s.propose(ctx, c); err != nil && ctx.Err() == nil {
-				s.Logger.Warn("silent pilot not given up", "pilot", p, "err", err)
-				s.watch.again(protocol.LeaseID{}, p)
-			}
+		proposed.Wait()
+	}
+	for some := range slices.Chunk(pilots, giveUpAtOnce) {
+		for _, p := range some {
+			proposed.Go(func() {
+				c := &state.LeavePilot{Pilot: p, Verdict: protocol.VerdictLost, Reason: "silent"}
+				if _, err := s.propose(ctx, c); err != nil && ctx.Err() == nil {
+					s.Logger.Warn("silent pilot not given up", "pilot", p, "err", err)
+					s.watch.stays(p, err)
+				}
+			})
 		}
+		proposed.Wait()
 	}
 }
