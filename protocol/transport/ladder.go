@@ -9,6 +9,11 @@ import (
 	"time"
 )
 
+// firstLook is how long each of several addresses is tried before the next: a dead
+// one, often that of the leader whose death is why we connect, must not hold up a
+// living one. When none stood, each is given its whole time.
+const firstLook = 3 * time.Second
+
 // connect tries one address after the other, the leader's first, on the rungs
 // from the remembered one down.
 func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, error) {
@@ -28,16 +33,25 @@ func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, 
 	if len(addresses) == 0 {
 		return nil, errors.New("no coordinator's address is known")
 	}
+	rounds := []time.Duration{c.config.HandshakeTimeout}
+	if len(addresses) > 1 && firstLook < c.config.HandshakeTimeout {
+		rounds = slices.Insert(rounds, 0, firstLook)
+	}
 	var errs []error
-	for _, address := range addresses {
-		s, err := c.climb(ctx, from, address, cert)
-		if err == nil {
-			return s, nil
+	for _, limit := range rounds {
+		errs = errs[:0] // the last round says most
+		for _, address := range addresses {
+			look, cancel := context.WithTimeout(ctx, limit)
+			s, err := c.climb(look, from, address, cert)
+			cancel()
+			if err == nil {
+				return s, nil
+			}
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("connect: %w (%w)", ctx.Err(), err)
+			}
+			errs = append(errs, err)
 		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("connect: %w (%w)", ctx.Err(), err)
-		}
-		errs = append(errs, err)
 	}
 	// What worked before works nowhere: next time from the top.
 	c.mu.Lock()

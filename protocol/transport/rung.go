@@ -99,6 +99,7 @@ func (d *dialer) dialQUIC(ctx context.Context, address string, conf *tls.Config)
 		conn, err := tr.Dial(share, net.UDPAddrFromAddrPort(target), conf, clientQUIC(d.config.KeepAlive))
 		cancel()
 		if err == nil {
+			go guard(conn)
 			h3 := &http3.Transport{}
 			return &session{
 				trip:  h3.NewClientConn(conn),
@@ -109,6 +110,37 @@ func (d *dialer) dialQUIC(ctx context.Context, address string, conf *tls.Config)
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// guard closes a connection whose server leaves packets unanswered for quicSilence.
+// A process that was killed and a host that lost power say no word, and QUIC itself
+// waits for quicIdle. It returns when the connection has ended.
+func guard(conn *quic.Conn) {
+	tick := time.NewTicker(quicSilence / 4)
+	defer tick.Stop()
+	var before quic.ConnectionStats
+	var unanswered time.Time // since when something sent is; zero when nothing is
+	var sent uint64          // packets sent until then
+	for {
+		select {
+		case <-tick.C:
+		case <-conn.Context().Done():
+			return
+		}
+		now := conn.ConnectionStats()
+		switch {
+		case now.PacketsReceived != before.PacketsReceived:
+			unanswered = time.Time{}
+		case unanswered.IsZero() && now.PacketsSent != before.PacketsSent:
+			unanswered, sent = time.Now(), before.PacketsSent
+		// One packet may have been an acknowledgement, which nobody answers; what wants
+		// an answer is sent again.
+		case !unanswered.IsZero() && now.PacketsSent > sent+1 && time.Since(unanswered) >= quicSilence:
+			_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "the server is silent")
+			return
+		}
+		before = now
+	}
 }
 
 // transport opens the UDP socket when it is first needed.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,14 +18,17 @@ import (
 )
 
 // simulated puts a server and a pilot's client on a network with 300 ms of round
-// trip, in virtual time.
-func simulated(t *testing.T, handler http.Handler, f func(t *testing.T, cl *Client, s *Server)) {
+// trip, in virtual time. A wire may be put between the client and the network.
+func simulated(t *testing.T, handler http.Handler, f func(t *testing.T, cl *Client, s *Server), wires ...*wire) {
 	synctest.Test(t, func(t *testing.T) {
 		network := &simnet.Simnet{Router: &simnet.PerfectRouter{}}
 		link := simnet.NodeBiDiLinkSettings{Latency: 150 * time.Millisecond}
 		serverAddr := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 443}
 		serverConn := network.NewEndpoint(serverAddr, link)
-		clientConn := network.NewEndpoint(&net.UDPAddr{IP: net.IPv4(10, 0, 0, 2).To4(), Port: 5000}, link)
+		var clientConn net.PacketConn = network.NewEndpoint(&net.UDPAddr{IP: net.IPv4(10, 0, 0, 2).To4(), Port: 5000}, link)
+		for _, w := range wires {
+			w.PacketConn, clientConn = clientConn, w
+		}
 		if err := network.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +69,65 @@ func simulated(t *testing.T, handler http.Handler, f func(t *testing.T, cl *Clie
 			t.Error(err)
 		}
 	})
+}
+
+// wire is a network card whose wire can be cut: what is written then is lost.
+type wire struct {
+	net.PacketConn
+	cut atomic.Bool
+}
+
+func (w *wire) WriteTo(b []byte, to net.Addr) (int, error) {
+	if w.cut.Load() {
+		return len(b), nil
+	}
+	return w.PacketConn.WriteTo(b, to)
+}
+
+func TestDeadServerIsNoticed(t *testing.T) {
+	park := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	var w wire
+	simulated(t, park, func(t *testing.T, cl *Client, _ *Server) {
+		for _, test := range []struct {
+			what  string
+			limit time.Duration // longer than it takes, shorter than QUIC's idle timeout
+			cut   time.Duration // after this much of the request
+		}{
+			{"a request that never arrives", 20 * time.Second, 0},
+			{"a parked request", 60 * time.Second, 5 * time.Minute},
+		} {
+			w.cut.Store(false)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/pilots/exchange", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err := cl.acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			} else {
+				cl.release(s, false)
+			}
+			failed := make(chan error, 1)
+			go func() {
+				_, err := cl.Do(t.Context(), r)
+				failed <- err
+			}()
+			cut := time.AfterFunc(test.cut, func() { w.cut.Store(true) })
+			late := time.NewTimer(test.cut + test.limit) // virtual
+			select {
+			case err := <-failed:
+				if err == nil {
+					t.Errorf("%s was answered", test.what)
+				}
+			case <-late.C:
+				t.Errorf("%s still waits %v after the server has gone", test.what, test.limit)
+				cl.Close()
+				<-failed
+			}
+			cut.Stop()
+			late.Stop()
+		}
+		w.cut.Store(false)
+	}, &w)
 }
 
 func TestParkedRequestOutlivesIdleTimeouts(t *testing.T) {
