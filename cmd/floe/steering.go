@@ -21,22 +21,12 @@ func steeringCommand() *cobra.Command {
 		Short: "Check, format, convert and try steering files",
 		Long: "Check, format, convert and try steering files (XML, JSON or YAML, told apart\n" +
 			"by content). No coordinator is asked. FILE may be - for standard input.",
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(
 		steeringCheckCommand(), steeringFormatCommand(), steeringConvertCommand(),
 		steeringExpandCommand(), steeringEvalCommand(),
 	)
 	return c
-}
-
-// noArgs refuses a mistyped subcommand.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageErrorf("%s: no such command %q; see '%s --help'", c.CommandPath(), args[0], c.CommandPath())
-	}
-	return nil
 }
 
 // someFiles wants at least one file.

@@ -49,7 +49,7 @@ func TestSteeringVerbs(t *testing.T) {
 		{"check a bad file", map[string]string{"a.xml": bad}, []string{"check", "a.xml"}, exitFailure, `did you mean "name"?`, "1 of 1 steering files have errors"},
 		{"check a missing file", nil, []string{"check", "a.xml"}, exitFailure, "", "a.xml"},
 		{"check nothing", nil, []string{"check"}, exitUsage, "", "FILE is missing"},
-		{"an unknown verb", nil, []string{"chekc"}, exitUsage, "", `no such command "chekc"`},
+		{"an unknown verb", nil, []string{"chekc"}, exitUsage, "", `unknown command "chekc"`},
 		{"fmt to standard output", map[string]string{"a.xml": goodSteering}, []string{"fmt", "a.xml"}, exitOK, "  <task name=\"a\">\n", ""},
 		{"fmt of nonsense", map[string]string{"a.xml": "<a"}, []string{"fmt", "a.xml"}, exitFailure, "", "never ends"},
 		{"convert to JSON", map[string]string{"a.xml": goodSteering}, []string{"convert", "--to", "json", "a.xml"}, exitOK, `"src": "run.sh"`, ""},
