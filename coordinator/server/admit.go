@@ -37,8 +37,13 @@ type route struct {
 func (s *Server) admit(r route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		caller, who, err := s.identify(req)
-		if err == nil {
+		term, _ := s.Record.Leading()
+		elsewhere := term == 0 && !r.anywhere
+		switch {
+		case err == nil:
 			err = s.Policy.Allow(who, r.pattern)
+		case elsewhere && errors.Is(err, errTokenNotHere):
+			err = nil // the leader knows, and judges
 		}
 		if err != nil {
 			s.answer(w, req, err)
@@ -46,13 +51,16 @@ func (s *Server) admit(r route) http.Handler {
 		}
 		ctx := transport.WithCaller(req.Context(), caller)
 		req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
-		if term, _ := s.Record.Leading(); term == 0 && !r.anywhere {
+		if elsewhere {
 			s.answer(w, req, s.forward(w, req, caller, r))
 			return
 		}
 		s.answer(w, req, r.handle(w, req))
 	})
 }
+
+// errTokenNotHere is a follower's answer about a token that may be good.
+var errTokenNotHere = protocol.Errorf(protocol.CodeUnknown, "the token is not known here yet; repeat the request")
 
 // headerCaller carries the verified identity from a follower to the leader.
 const headerCaller = "Floe-Caller"
@@ -109,13 +117,19 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 	})
 	if term, _ := s.Record.Leading(); !known && term == 0 {
 		// A follower that is behind, or a cluster without a leader, cannot say no.
-		return caller, who, protocol.Errorf(protocol.CodeUnknown, "the token is not known here yet; repeat the request")
+		return caller, who, errTokenNotHere
 	}
 	if !known || user.Disabled {
 		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")
 	}
 	caller.Kind, caller.User = transport.User, token.User
 	return caller, auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups}, nil
+}
+
+// hopByHop are the fields that speak of one connection, not of the request. One
+// that HTTP/2 does not take would break the session all forwarded requests share.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Alt-Svc", "Expect",
 }
 
 // forward sends a request to the leader and its answer back. With no leader in
@@ -143,6 +157,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, caller transpor
 	if err != nil {
 		return err
 	}
+	for _, name := range hopByHop {
+		out.Header.Del(name)
+	}
 	out.Header.Set(headerCaller, string(text))
 	resp, err := s.Peers.Do(r.Context(), leader, out)
 	if err != nil {
@@ -150,12 +167,11 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, caller transpor
 		return protocol.Errorf(protocol.CodeUnknown, "the leader did not answer; repeat the request")
 	}
 	defer resp.Body.Close()
+	for _, name := range hopByHop {
+		resp.Header.Del(name)
+	}
 	for name, values := range resp.Header {
-		switch name {
-		case "Connection", "Transfer-Encoding", "Alt-Svc":
-		default:
-			w.Header()[name] = values
-		}
+		w.Header()[name] = values
 	}
 	w.WriteHeader(resp.StatusCode)
 	if err := copyFlushing(w, resp.Body); err != nil {
