@@ -52,6 +52,13 @@ func (p *Pilot) pause(failures int) {
 	p.settle(rand.N(ceiling) + 100*time.Millisecond)
 }
 
+// unsettled tells whether a reply leaves a report's fate open.
+func unsettled(reply *protocol.ExchangeReply) bool {
+	return slices.ContainsFunc(reply.Answers, func(a protocol.ReportAnswer) bool {
+		return a.Code.Retryable() || a.Code == protocol.CodeInternal
+	})
+}
+
 // isFatal tells whether speaking again would never help.
 func (p *Pilot) isFatal(err error) bool {
 	switch protocol.CodeOf(err) {

@@ -123,6 +123,10 @@ func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
 		p.logger.Error("report not kept on disk; it is sent all the same", "lease", report.Lease, "err", err)
 	}
 	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return protocol.CodeUnknown
+	}
 	r.report, r.answer, r.last = &signed, make(chan struct{}), report.Cleaned
 	answer := r.answer
 	p.mu.Unlock()

@@ -231,7 +231,7 @@ func (l *Link) putOnce(ctx context.Context, lease *protocol.Lease, class string,
 
 // leaseBlobs is the blob store as one attempt may use it (stage.Blobs).
 type leaseBlobs struct {
-	link  *Link
+	link  coordinators
 	lease *protocol.Lease
 }
 

@@ -2,6 +2,7 @@ package pilot
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ type Config struct {
 // Pilot is one pilot process.
 type Pilot struct {
 	config  Config
-	link    *Link
+	link    coordinators
 	cache   *cache.Store
 	spool   *spool.Spool
 	logger  *slog.Logger
@@ -53,14 +54,29 @@ type Pilot struct {
 
 	packing  *packing
 	sequence uint64
-	contact  time.Duration // boot time of the last exchange that was answered
-	pace     time.Duration // between exchanges while attempts run
+	now      func() time.Duration // boot time
+	contact  time.Duration        // boot time of the last exchange that was answered
+	pace     time.Duration        // between exchanges while attempts run
 
 	wake chan struct{} // holds one: an attempt has something to say
 
 	mu       sync.Mutex
 	attempts map[protocol.LeaseID]*running // guarded by mu
 	draining bool                          // guarded by mu
+	// ended says that no exchange will follow: reports stay in the spool. Guarded by mu.
+	ended bool
+}
+
+// coordinators are what a pilot speaks to (Link).
+type coordinators interface {
+	ID() protocol.PilotID
+	Key() ed25519.PrivateKey
+	Enrol(ctx context.Context, r protocol.EnrolRequest) (*protocol.EnrolReply, error)
+	Renew(ctx context.Context) error
+	Exchange(ctx context.Context, r *protocol.ExchangeRequest) (*protocol.ExchangeReply, error)
+	GetBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, error)
+	putBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error
+	Close()
 }
 
 // running is one attempt under way. Its fields are guarded by Pilot.mu.
@@ -106,11 +122,21 @@ var ErrNode = errors.New("the node failed its check")
 // ctx ends (drain), when the slot's time is over, or when it has been idle for too
 // long. It returns nil when it left in order.
 func Run(ctx context.Context, c Config) error {
-	p, err := open(c)
+	link, err := NewLink(c.Link)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	p, err := open(c, link)
 	if err != nil {
 		return refuse(ctx, &c, err)
 	}
-	defer p.link.Close()
+	return p.live(ctx)
+}
+
+// live is Run with its stores open.
+func (p *Pilot) live(ctx context.Context) error {
+	c := p.config
 	offer, report := hardware.Measure(ctx, measureOptions(&c))
 	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
 	for _, problem := range report.Problems {
@@ -131,7 +157,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
-	p.contact = bootTime()
+	p.contact = p.now()
 	err = p.work(ctx)
 	if removeErr := os.RemoveAll(p.scratch); removeErr != nil {
 		c.Logger.Warn("scratch directory stays", "err", removeErr)
@@ -139,25 +165,19 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
-func open(c Config) (*Pilot, error) {
-	link, err := NewLink(c.Link)
-	if err != nil {
-		return nil, err
-	}
+func open(c Config, link coordinators) (*Pilot, error) {
 	p := &Pilot{
 		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), attempts: map[protocol.LeaseID]*running{},
-		scratch: filepath.Join(c.Scratch, string(link.ID())),
+		now: bootTime, scratch: filepath.Join(c.Scratch, string(link.ID())),
 	}
-	if err := os.MkdirAll(p.scratch, 0o700); err != nil {
-		link.Close()
+	var err error
+	if err = os.MkdirAll(p.scratch, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: scratch: %w", ErrNode, err)
 	}
 	if p.cache, err = cache.Open(cache.Config{Dir: c.Cache, Quota: c.CacheQuota, Logger: c.Logger}); err != nil {
-		link.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
 	if p.spool, err = spool.Open(c.Spool); err != nil {
-		link.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
 	return p, nil
@@ -207,7 +227,7 @@ func (p *Pilot) work(ctx context.Context) error {
 		reply, err := p.exchange(ctx, request, wait)
 		if err != nil {
 			if p.isFatal(err) {
-				p.drain(payload.ErrAbandoned)
+				p.end()
 				attempts.Wait()
 				return err
 			}
@@ -218,8 +238,7 @@ func (p *Pilot) work(ctx context.Context) error {
 			}
 			continue
 		}
-		failures = 0
-		p.contact = bootTime()
+		p.contact = p.now()
 		p.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
 		p.obey(reply)
 		for i := range reply.Leases {
@@ -227,6 +246,27 @@ func (p *Pilot) work(ctx context.Context) error {
 		}
 		if err := p.link.Renew(ctx); err != nil && ctx.Err() == nil {
 			p.logger.Warn("certificate not renewed yet", "err", err)
+		}
+		if !unsettled(reply) {
+			failures = 0
+			continue
+		}
+		failures++ // the same reports at once would meet the same trouble
+		p.pause(failures)
+	}
+}
+
+// end gives everything up: no coordinator will listen to this pilot again. What
+// reports there are stay in the spool, for another pilot or pass of the site.
+func (p *Pilot) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.drainLocked(payload.ErrAbandoned)
+	for _, r := range p.attempts {
+		if r.report != nil {
+			r.report, r.code, r.settled = nil, protocol.CodeUnknown, true
+			close(r.answer)
 		}
 	}
 }
@@ -260,7 +300,7 @@ func (p *Pilot) slotIsOver() bool {
 
 // fence kills payloads that no coordinator has confirmed for too long.
 func (p *Pilot) fence() {
-	silent := bootTime() - p.contact
+	silent := p.now() - p.contact
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, a := range p.attempts {
