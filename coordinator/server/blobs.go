@@ -129,6 +129,9 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) error {
 		}
 		info.Owner = "user " + string(caller.User)
 		if caller.Kind == transport.Site {
+			if _, err := s.siteOf(caller); err != nil {
+				return err
+			}
 			info.Owner = "site " + string(caller.Site)
 		}
 		copies = s.copies(class)

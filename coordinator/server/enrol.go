@@ -104,6 +104,9 @@ func (s *Server) renewSite(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	caller := transport.CallerOf(r.Context())
+	if _, err := s.siteOf(caller); err != nil {
+		return err
+	}
 	chain, err := s.Authority.RenewSite(request.CSR, caller)
 	if err != nil {
 		return protocol.Errorf(protocol.CodeBadRequest, "%v", err)

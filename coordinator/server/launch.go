@@ -54,16 +54,11 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 	if len(request.Shapes) > maxShapes || len(request.Reports) > protocol.MaxReports {
 		return nil, protocol.Errorf(protocol.CodeTooLarge, "%d shapes and %d reports, limits %d and %d", len(request.Shapes), len(request.Reports), maxShapes, protocol.MaxReports)
 	}
-	site := caller.Site
-	var known bool
-	var record state.Site
-	s.Record.Read(func(m *state.Machine) { record, known = m.Site(site) })
-	switch {
-	case !known:
-		return nil, protocol.Errorf(protocol.CodeUnauthorized, "site %s is not known; join again", site)
-	case record.Revoked:
-		return nil, protocol.Errorf(protocol.CodeForbidden, "site %s was revoked", site)
+	record, err := s.siteOf(caller)
+	if err != nil {
+		return nil, err
 	}
+	site := record.ID
 	s.passes.heard(site)
 	reply := new(protocol.LaunchReply)
 	sender := state.Pilot{Site: site}
@@ -93,6 +88,26 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 		}
 	}
 	return reply, nil
+}
+
+// siteOf finds the caller in the record. A key that another has replaced, by
+// joining as the same site, speaks for it no more.
+func (s *Server) siteOf(caller transport.Caller) (state.Site, error) {
+	var site state.Site
+	var known bool
+	s.Record.Read(func(m *state.Machine) { site, known = m.Site(caller.Site) })
+	term, _ := s.Record.Leading()
+	switch {
+	case !known && term == 0:
+		return site, protocol.Errorf(protocol.CodeUnknown, "site %s is not known here yet; repeat the request", caller.Site)
+	case !known:
+		return site, protocol.Errorf(protocol.CodeUnauthorized, "site %s is not known; join again", caller.Site)
+	case site.Revoked:
+		return site, protocol.Errorf(protocol.CodeForbidden, "site %s was revoked", caller.Site)
+	case !site.Holder.IsZero() && site.Holder != caller.KeyFingerprint:
+		return site, protocol.Errorf(protocol.CodeForbidden, "site %s has joined again with another key", caller.Site)
+	}
+	return site, nil
 }
 
 // endForgotten ends launch leases that the site does not know: their answer was
