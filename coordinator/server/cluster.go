@@ -145,7 +145,7 @@ func (s *Server) token(ctx context.Context, in *struct{ Body protocol.TokenReque
 	s.Record.Read(func(m *state.Machine) { now = m.Time() })
 	by := state.Action{Actor: caller.User, From: caller.Remote.String()}
 	if role == protocol.TokenUser {
-		if _, err := s.propose(ctx, &state.PutUser{By: by, User: protocol.UserID(request.Name), Role: request.Role}); err != nil {
+		if err := s.makeUser(ctx, by, protocol.UserID(request.Name), request.Role); err != nil {
 			return nil, err
 		}
 		if _, err := s.propose(ctx, &state.PutToken{By: by, Hash: hash, User: protocol.UserID(request.Name), Role: request.Role, Expires: now.After(life)}); err != nil {
@@ -164,4 +164,20 @@ func (s *Server) token(ctx context.Context, in *struct{ Body protocol.TokenReque
 	return &body[protocol.TokenReply]{protocol.TokenReply{
 		Token: token.Text(), Expires: time.Now().Add(life.Duration()).UnixMilli(),
 	}}, nil
+}
+
+// makeUser makes a person known. What is known of somebody stays: a token with
+// fewer rights must not take rights and groups away from their owner.
+func (s *Server) makeUser(ctx context.Context, by state.Action, id protocol.UserID, role string) error {
+	var user state.User
+	var known bool
+	s.Record.Read(func(m *state.Machine) { user, known = m.User(id) })
+	switch {
+	case user.Disabled:
+		return protocol.Errorf(protocol.CodeConflict, "user %s is disabled: a token would not work", id)
+	case known:
+		return nil
+	}
+	_, err := s.propose(ctx, &state.PutUser{By: by, User: id, Role: role})
+	return err
 }
