@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -174,4 +175,56 @@ func TestProtocolNamesEveryVerb(t *testing.T) {
 			t.Errorf("docs/protocol.md has a row for %s, which routes.go does not serve", verb)
 		}
 	}
+}
+
+// TestInvariantsNameTheirTests wants every invariant once, in order, and every
+// test that the page names in the package it names.
+func TestInvariantsNameTheirTests(t *testing.T) {
+	page, err := os.ReadFile("invariants.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| I-(\d+) \|.*\|(.*)\|$`).FindAllStringSubmatch(string(page), -1)
+	word := regexp.MustCompile("`([a-z/-]+)`|\\b((?:Test|Fuzz)[A-Za-z0-9_]+)")
+	tests := map[string]string{}
+	for i, row := range rows {
+		if row[1] != strconv.Itoa(i+1) {
+			t.Errorf("row %d is that of I-%s", i+1, row[1])
+		}
+		folder := ""
+		for _, m := range word.FindAllStringSubmatch(row[2], -1) {
+			if m[1] != "" {
+				folder = m[1]
+				if _, read := tests[folder]; !read {
+					tests[folder] = testSources(t, folder)
+				}
+			} else if !strings.Contains(tests[folder], "\nfunc "+m[2]+"(") {
+				t.Errorf("I-%s names %s in %s, which is not there", row[1], m[2], folder)
+			}
+		}
+	}
+	if len(rows) != 39 {
+		t.Errorf("%d invariants, want 39", len(rows))
+	}
+}
+
+// testSources is all tests of a package.
+func testSources(t *testing.T, folder string) string {
+	t.Helper()
+	if info, err := os.Stat(filepath.Join(root, folder)); err != nil || !info.IsDir() {
+		t.Errorf("invariants.md names %s, which is no folder", folder)
+	}
+	files, err := filepath.Glob(filepath.Join(root, folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
 }

@@ -10,7 +10,7 @@ import (
 
 // checkInvariants recounts everything a machine keeps a count or an index of, and
 // checks what the package promises. The numbers are those of the invariants in
-// docs/architecture.md.
+// docs/invariants.md.
 func checkInvariants(t failer, m *Machine) {
 	t.Helper()
 	var leases, running uint64
