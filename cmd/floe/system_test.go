@@ -100,6 +100,9 @@ func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*node{}}
 	w.site = filepath.Join(w.dir, "site")
+	if os.Getenv("FLOE_TEST_LOG") != "" {
+		t.Cleanup(func() { t.Log(w.story()) })
+	}
 	for _, d := range []string{"out", "gate", "tmp"} {
 		if err := os.Mkdir(filepath.Join(w.dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -317,7 +320,11 @@ func (w *world) story() string {
 	outputs, _ := filepath.Glob(filepath.Join(w.site, "jobs", "*", "output"))
 	for _, file := range append(logs, outputs...) {
 		text, _ := os.ReadFile(file)
-		fmt.Fprintf(&b, "--- %s\n%s\n", file, text[max(0, len(text)-4000):])
+		fmt.Fprintf(&b, "--- %s\n", file)
+		lines := strings.SplitAfter(string(text), "\n")
+		for _, line := range lines[max(0, len(lines)-60):] {
+			b.WriteString(line)
+		}
 	}
 	return b.String()
 }
