@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 
-	"floe/pilot/payload"
 	"floe/pilot/stage"
 	"floe/protocol"
 )
@@ -40,10 +39,7 @@ var verdictTable = []struct {
 func verdictOf(ctx context.Context, err error) protocol.Verdict {
 	cause := context.Cause(ctx)
 	if cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) {
-		if errors.Is(cause, payload.ErrFenced) {
-			return protocol.VerdictSite
-		}
-		return protocol.VerdictPreempted
+		return protocol.VerdictPreempted // by the fence, too, as for a payload that runs
 	}
 	for _, row := range verdictTable {
 		if errors.Is(err, row.err) {
