@@ -252,7 +252,7 @@ func TestThePayloadEndsAtTheFence(t *testing.T) {
 			cut = true
 		}
 		if cut {
-			return errors.New("no route to host")
+			return fmt.Errorf("no route to host: %w", context.Canceled) // without a pause
 		}
 		return nil
 	}
