@@ -232,14 +232,16 @@ func (n *node) recordFirstToken(ctx context.Context) error {
 	}
 	by := state.Action{Actor: "<founder>", Reason: "the cluster was founded"}
 	user := protocol.UserID(t.ID)
-	var known bool
-	n.record.Read(func(m *state.Machine) { _, known = m.User(user) })
-	if known {
+	// Once there is anybody, the token is theirs to revoke, and does not come back.
+	var founded bool
+	n.record.Read(func(m *state.Machine) { founded = m.Founded() })
+	if founded {
 		return nil
 	}
+	// The user comes last: where it is missing, all is done again.
 	for _, c := range []state.Command{
-		&state.PutUser{By: by, User: user, Role: "admin"},
 		&state.PutToken{By: by, Hash: t.Secret.Digest(), User: user, Role: "admin", Description: "made by floe init"},
+		&state.PutUser{By: by, User: user, Role: "admin"},
 	} {
 		a, err := n.record.Propose(ctx, c)
 		if err != nil {

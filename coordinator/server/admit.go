@@ -109,8 +109,9 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 	hash := secret.Digest()
 	var token state.Token
 	var user state.User
-	var known bool
+	var known, founded bool
 	s.Record.Read(func(m *state.Machine) {
+		founded = m.Founded()
 		if token, known = m.Token(hash); known {
 			user, known = m.User(token.User)
 		}
@@ -118,6 +119,9 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 	if term, _ := s.Record.Leading(); !known && term == 0 {
 		// A follower that is behind, or a cluster without a leader, cannot say no.
 		return caller, who, errTokenNotHere
+	}
+	if !founded {
+		return caller, who, protocol.Errorf(protocol.CodeUnknown, "the cluster is being founded; repeat the request")
 	}
 	if !known || user.Disabled {
 		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")

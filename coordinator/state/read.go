@@ -320,6 +320,9 @@ func (r *Record) User(id protocol.UserID) (User, bool) { return value(r.users.Ge
 // Users yields all people by name.
 func (r *Record) Users() iter.Seq[User] { return values(r.users.Scan) }
 
+// Founded tells whether anybody is known: a record without a user is only being made.
+func (r *Record) Founded() bool { return r.users.Len() > 0 }
+
 // Token returns a token by its digest. It has not expired by record time.
 func (r *Record) Token(hash protocol.Digest) (Token, bool) {
 	t, known := value(r.tokens.Get(string(hash[:])))
