@@ -37,21 +37,35 @@ func main() {
 	err := newRoot().ExecuteContext(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "floe-pilot:", err)
-		code := exitFailure
-		if errors.Is(err, errUsage) {
-			code = exitUsage
-		}
-		os.Exit(code)
 	}
+	os.Exit(exitCode(err))
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		return exitUsage
+	}
+	return exitFailure
 }
 
 var errUsage = errors.New("wrong usage")
+
+// noArgs is cobra.NoArgs as a mistake in how the command was written.
+func noArgs(c *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(c, args); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return nil
+}
 
 func newRoot() *cobra.Command {
 	var o options
 	c := &cobra.Command{
 		Use: "floe-pilot", Short: "Pull tasks and run them on this node", Version: protocol.Version,
-		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		Args: noArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
@@ -139,8 +153,11 @@ func readTicket(file string) (protocol.Token, error) {
 func detectCommand() *cobra.Command {
 	var scratch, output string
 	c := &cobra.Command{
-		Use: "hwdetect", Short: "Say what this node offers, and how that was found out", Args: cobra.NoArgs,
+		Use: "hwdetect", Short: "Say what this node offers, and how that was found out", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("%w: output %q: want text or json", errUsage, output)
+			}
 			offer, report := hardware.Measure(c.Context(), hardware.Options{Scratch: scratch})
 			if output == "json" {
 				e := json.NewEncoder(c.OutOrStdout())
