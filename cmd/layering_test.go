@@ -37,9 +37,9 @@ var layers = []struct {
 	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},
 
 	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},
-	{"pilot/payload", []string{"protocol", "protocol/steering"}, "runs what the document expands to"},
+	{"pilot/payload", []string{"protocol", "protocol/steering", "protocol/steering/expr"}, "runs what the document expands to"},
 	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
-	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/steering/expr", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/stage"}, "puts one pilot together"},
+	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},

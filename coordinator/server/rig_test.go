@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -196,12 +197,28 @@ type rig struct {
 	cluster *auth.Cluster
 }
 
+// memoryDir is a temporary directory in memory where the system has such: a blob
+// store makes hundreds of directories when it is new.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "floe-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // newRig starts a server of a node, which leads; change may alter its
 // configuration before that.
 func newRig(t *testing.T, change ...func(*Config)) *rig {
 	t.Helper()
 	const node = "c1"
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	logger := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
