@@ -75,9 +75,26 @@ func newTree(pid int) *tree {
 	return t
 }
 
+// walks is how often the tree is walked for one look, at most.
+const walks = 16
+
 // members returns the living processes of the tree and waits for orphans that
-// have ended. The root is left out once it is gone.
+// have ended. The root is left out once it is gone. What ends during a walk may
+// hand its children to the pilot after the pilot's children were listed, so that
+// walk is not the last.
 func (t *tree) members() []process {
+	for range walks - 1 {
+		if members, settled := t.walk(); settled {
+			return members
+		}
+	}
+	members, _ := t.walk()
+	return members
+}
+
+// walk finds the members once, and tells whether none ended meanwhile.
+func (t *tree) walk() (out []process, settled bool) {
+	settled = true
 	self := os.Getpid()
 	listed, ok := children(self)
 	next := func(pid int) []int { c, _ := children(pid); return c }
@@ -97,7 +114,6 @@ func (t *tree) members() []process {
 		queue = append(queue, pid)
 	}
 	seen := make(map[int]bool)
-	var out []process
 	for len(queue) > 0 {
 		pid := queue[0]
 		queue = queue[1:]
@@ -108,22 +124,25 @@ func (t *tree) members() []process {
 		p, ok := readProcess(pid)
 		if start, before := t.known[pid]; !ok || before && p.start != start {
 			delete(t.known, pid)
+			settled = settled && pid == t.root.pid
 			continue
 		}
 		t.known[pid] = p.start
 		queue = append(queue, next(pid)...)
 		switch {
 		case pid == t.root.pid:
-			if t.gone = t.gone || p.state == 'Z'; !t.gone {
+			ended := p.state == 'Z'
+			settled = settled && ended == t.gone
+			if t.gone = t.gone || ended; !t.gone {
 				out = append(out, p)
 			}
 		case p.state == 'Z' && p.parent == self:
-			t.reap(p)
+			settled = settled && !t.reap(p)
 		default:
 			out = append(out, p)
 		}
 	}
-	return out
+	return out, settled
 }
 
 // owns tells whether a child of the pilot came from this tree.
@@ -146,16 +165,18 @@ func (t *tree) owns(pid int) bool {
 }
 
 // reap waits for an orphan that ended as a child of the pilot and keeps what
-// it used.
-func (t *tree) reap(p process) {
+// it used. It tells whether the orphan is gone for good.
+func (t *tree) reap(p process) bool {
 	m, _ := readTraffic(p.pid)
 	var usage syscall.Rusage
-	if pid, err := syscall.Wait4(p.pid, nil, syscall.WNOHANG, &usage); err == nil && pid == p.pid {
-		t.reaped += millis(&usage)
-		t.moved.read += m.read
-		t.moved.written += m.written
-		delete(t.known, p.pid)
+	if pid, err := syscall.Wait4(p.pid, nil, syscall.WNOHANG, &usage); err != nil || pid != p.pid {
+		return false
 	}
+	t.reaped += millis(&usage)
+	t.moved.read += m.read
+	t.moved.written += m.written
+	delete(t.known, p.pid)
+	return true
 }
 
 func millis(u *syscall.Rusage) int64 {
