@@ -100,7 +100,6 @@ func (t Timing) withDefaults() Timing {
 		value time.Duration
 	}{
 		{&t.Lease, 5 * time.Minute},
-		{&t.Offer, 2 * time.Minute},
 		{&t.Fence, 40 * time.Minute},
 		{&t.Exchange, time.Minute},
 		{&t.Pilot, 15 * time.Minute},
@@ -110,6 +109,9 @@ func (t Timing) withDefaults() Timing {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if t.Offer == 0 {
+		t.Offer = min(2*time.Minute, t.Lease) // what was never heard of need not live longer
 	}
 	return t
 }
