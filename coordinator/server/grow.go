@@ -18,7 +18,8 @@ const patternGrow = "POST /v1/datasets/{dataset}/jobs"
 func (s *Server) grow(ctx context.Context, in *struct {
 	DatasetPath
 	Body protocol.GrowRequest
-}) (*body[protocol.GrowReply], error) {
+},
+) (*body[protocol.GrowReply], error) {
 	d, err := s.view(in.id())
 	if err != nil {
 		return nil, err

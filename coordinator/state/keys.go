@@ -64,6 +64,7 @@ func (m *Machine) remember(by *Action, k Kind, a *Answer) {
 func (s *SubmitDataset) action() (*Action, string, string) {
 	return &s.By, "submit", datasetObject(s.Dataset)
 }
+
 func (a *AddJobs) action() (*Action, string, string) {
 	return &a.By, "add jobs", datasetObject(a.Dataset)
 }
@@ -88,13 +89,16 @@ func (r *ResumeTasks) action() (*Action, string, string) {
 func (s *SkipDatasets) action() (*Action, string, string) {
 	return &s.By, "skip datasets", datasetObject(s.Next)
 }
+
 func (s *SetFormat) action() (*Action, string, string) {
 	return &s.By, "raise format", fmt.Sprint(s.Format)
 }
-func (p *PutSite) action() (*Action, string, string)    { return &p.By, "put site", string(p.Site) }
+func (p *PutSite) action() (*Action, string, string) { return &p.By, "put site", string(p.Site) }
 func (r *RemoveSite) action() (*Action, string, string) { return &r.By, "remove site", string(r.Site) }
+
 func (r *RevokeSite) action() (*Action, string, string) { return &r.By, "revoke site", string(r.Site) }
-func (p *PutTicket) action() (*Action, string, string)  { return &p.By, "put ticket", string(p.Site) }
+
+func (p *PutTicket) action() (*Action, string, string) { return &p.By, "put ticket", string(p.Site) }
 
 func (d *DrainPilot) action() (*Action, string, string) {
 	if d.Undo {
@@ -106,9 +110,10 @@ func (d *DrainPilot) action() (*Action, string, string) {
 func (r *RevokePilot) action() (*Action, string, string) {
 	return &r.By, "revoke pilot", string(r.Pilot)
 }
-func (p *PutUser) action() (*Action, string, string)    { return &p.By, "put user", string(p.User) }
+func (p *PutUser) action() (*Action, string, string) { return &p.By, "put user", string(p.User) }
 func (r *RemoveUser) action() (*Action, string, string) { return &r.By, "remove user", string(r.User) }
-func (p *PutToken) action() (*Action, string, string)   { return &p.By, "put token", string(p.User) }
+
+func (p *PutToken) action() (*Action, string, string) { return &p.By, "put token", string(p.User) }
 
 func (r *RevokeToken) action() (*Action, string, string) {
 	return &r.By, "revoke token", r.Hash.String()

@@ -443,7 +443,10 @@ func (m *model) best(site protocol.SiteID, free *protocol.Resources) []candidate
 					index := protocol.TaskIndex(ti)
 					all = append(all, candidate{
 						protocol.TaskID{Dataset: d.id, Job: protocol.JobIndex(ji), Task: index},
-						[4]int{-d.priority, -d.depth(index), int(d.id), ti}, t.class, [3]uint32{t.memory, t.walltime, t.disk}, r,
+						[4]int{-d.priority, -d.depth(index), int(d.id), ti},
+						t.class,
+						[3]uint32{t.memory, t.walltime, t.disk},
+						r,
 					})
 				}
 			}

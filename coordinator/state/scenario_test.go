@@ -35,7 +35,6 @@ type scenario struct {
 	line   *datadriven.TestData
 	leases map[string]protocol.LeaseID // by pilot and task: the last that the pilot had
 	last   []Command
-	quiet  bool // only answers
 }
 
 func (s *scenario) run() string {

@@ -190,8 +190,10 @@ func (m *Machine) restore(r *bufio.Reader) error {
 			if err := protocol.Unmarshal(body, &end); err != nil || end.Frames != n {
 				return fmt.Errorf("%w: ends after %d frames of %d", errSnapshot, n, end.Frames)
 			}
-			if _, err := r.ReadByte(); err != io.EOF {
-				return fmt.Errorf("%w: goes on after its end, or: %v", errSnapshot, err)
+			if _, err := r.ReadByte(); err == nil {
+				return fmt.Errorf("%w: goes on after its end", errSnapshot)
+			} else if !errors.Is(err, io.EOF) {
+				return err
 			}
 			return m.finishRestore()
 		}

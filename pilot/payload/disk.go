@@ -33,11 +33,15 @@ func (d *diskWatch) measure() time.Duration {
 				return nil //nolint:nilerr // see above
 			}
 			s, ok := info.Sys().(*syscall.Stat_t)
-			if !ok || seen[inode{uint64(s.Dev), s.Ino}] { //nolint:unconvert // not on every system
+			if !ok {
+				return nil
+			}
+			of := inode{uint64(s.Dev), s.Ino} //nolint:unconvert // not on every system
+			if seen[of] {
 				return nil
 			}
 			if s.Nlink > 1 && !e.IsDir() {
-				seen[inode{uint64(s.Dev), s.Ino}] = true
+				seen[of] = true
 			}
 			sum += protocol.ByteSize(s.Blocks) * 512
 			return nil
