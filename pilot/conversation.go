@@ -15,7 +15,7 @@ import (
 // does not list them.
 func (p *Pilot) exchange(ctx context.Context, request *protocol.ExchangeRequest, wait time.Duration) (*protocol.ExchangeReply, error) {
 	// Draining must not cut off the reports of what was drained.
-	speaking, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait+30*time.Second)
+	speaking, cancel := p.lasting(ctx, wait+30*time.Second)
 	defer cancel()
 	if request.Wait > 0 {
 		woken := make(chan struct{})
@@ -102,7 +102,6 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 		data, at, err := a.log.ReadFrom(a.told, protocol.MaxLogTail)
 		if err == nil && len(data) > 0 {
 			r.Logs = append(r.Logs, protocol.LogTail{Lease: id, Offset: at, Data: data})
-			a.told = at + int64(len(data))
 			size += len(data)
 		}
 	}
@@ -125,6 +124,18 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 		return r, wait
 	}
 	return r, time.Second
+}
+
+// told notes what an answered request told of the logs. What was cut off is told
+// again: behind a hole, coordinators keep nothing of what was before.
+func (p *Pilot) told(r *protocol.ExchangeRequest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range r.Logs {
+		if a := p.attempts[l.Lease]; a != nil {
+			a.told = l.Offset + int64(len(l.Data))
+		}
+	}
 }
 
 // obey follows orders and settles the fate of reports.

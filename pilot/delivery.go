@@ -87,11 +87,15 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 }
 
 // publishTries is how often a pilot tries to give outputs their final names, with
-// pauses that double from a second.
-const publishTries = 5
+// pauses that double from a second, and publishWithin how long at most.
+const (
+	publishTries  = 5
+	publishWithin = 10 * time.Minute
+)
 
 func (p *Pilot) publish(a *Attempt, outputs []protocol.FileRecord) error {
-	ctx := context.WithoutCancel(a.ctx)
+	ctx, cancel := p.lasting(a.ctx, publishWithin)
+	defer cancel()
 	for try := 0; ; try++ {
 		var all []error
 		for _, o := range outputs {
@@ -103,7 +107,12 @@ func (p *Pilot) publish(a *Attempt, outputs []protocol.FileRecord) error {
 		}
 		a.Logger.Warn("outputs not published yet", "err", err)
 		pause := time.NewTimer(time.Second << try)
-		<-pause.C
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
 	}
 }
 
@@ -148,7 +157,7 @@ func (p *Pilot) storeLog(a *Attempt) (protocol.LogRecord, error) {
 	if record.Digest.IsZero() || errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
 		return record, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), time.Minute)
+	ctx, cancel := p.lasting(a.ctx, time.Minute)
 	defer cancel()
 	return record, p.link.putBlob(ctx, a.Lease, "log", record.Digest, record.Size, f)
 }

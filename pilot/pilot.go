@@ -65,6 +65,7 @@ type Pilot struct {
 	draining bool                          // guarded by mu
 	// ended says that no exchange will follow: reports stay in the spool. Guarded by mu.
 	ended bool
+	gone  chan struct{} // closed when ended
 }
 
 // coordinators are what a pilot speaks to (Link).
@@ -113,6 +114,14 @@ const (
 	// failedWait is how long a node that fails its own check waits before it leaves,
 	// so that its slot is not refilled at once. Source: research, glideinWMS.
 	failedWait = 10 * time.Minute
+	// leaveWithin is how long a pilot that is told to leave tries to deliver its last
+	// reports. Batch systems kill after 30 s; payloads have had their grace by then.
+	leaveWithin = payload.DefaultGrace + 5*time.Second
+	// enrolWithin is how long coordinators are looked for at least before a slot is
+	// given back; renewWithin how long a new certificate may take while the old one
+	// is good.
+	enrolWithin = 10 * time.Minute
+	renewWithin = 30 * time.Second
 )
 
 // ErrNode: the node failed the pilot's own check.
@@ -150,9 +159,11 @@ func (p *Pilot) live(ctx context.Context) error {
 	if err != nil {
 		host = "unknown"
 	}
-	enrolled, err := p.link.Enrol(ctx, protocol.EnrolRequest{
+	enrolling, cancel := context.WithTimeout(ctx, max(c.Idle, enrolWithin))
+	enrolled, err := p.link.Enrol(enrolling, protocol.EnrolRequest{
 		Launch: c.Launch, Host: host, BatchID: c.BatchID, Resources: offer, Version: protocol.Version,
 	})
+	cancel()
 	if err != nil {
 		return err
 	}
@@ -167,7 +178,7 @@ func (p *Pilot) live(ctx context.Context) error {
 
 func open(c Config, link coordinators) (*Pilot, error) {
 	p := &Pilot{
-		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), attempts: map[protocol.LeaseID]*running{},
+		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), gone: make(chan struct{}), attempts: map[protocol.LeaseID]*running{},
 		now: bootTime, scratch: filepath.Join(c.Scratch, string(link.ID())),
 	}
 	var err error
@@ -210,11 +221,21 @@ func measureOptions(c *Config) hardware.Options {
 func (p *Pilot) work(ctx context.Context) error {
 	var attempts sync.WaitGroup
 	defer attempts.Wait()
-	drain := context.AfterFunc(ctx, func() { p.drain(payload.ErrDrain) })
+	late := time.AfterFunc(leaveWithin, p.end)
+	late.Stop()
+	defer late.Stop()
+	drain := context.AfterFunc(ctx, func() {
+		late.Reset(leaveWithin)
+		p.drain(payload.ErrDrain)
+	})
 	defer drain()
 	idleSince := time.Now()
 	failures := 0
 	for {
+		if p.isEnded() {
+			p.logger.Warn("left without a good-bye; what was not delivered stays in the spool")
+			return nil
+		}
 		p.fence()
 		held := p.sweep()
 		if held > 0 {
@@ -228,7 +249,6 @@ func (p *Pilot) work(ctx context.Context) error {
 		if err != nil {
 			if p.isFatal(err) {
 				p.end()
-				attempts.Wait()
 				return err
 			}
 			if !errors.Is(err, context.Canceled) {
@@ -240,13 +260,12 @@ func (p *Pilot) work(ctx context.Context) error {
 		}
 		p.contact = p.now()
 		p.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
+		p.told(request)
 		p.obey(reply)
 		for i := range reply.Leases {
 			p.begin(&attempts, &reply.Leases[i])
 		}
-		if err := p.link.Renew(ctx); err != nil && ctx.Err() == nil {
-			p.logger.Warn("certificate not renewed yet", "err", err)
-		}
+		p.renew(ctx)
 		if !unsettled(reply) {
 			failures = 0
 			continue
@@ -256,12 +275,26 @@ func (p *Pilot) work(ctx context.Context) error {
 	}
 }
 
-// end gives everything up: no coordinator will listen to this pilot again. What
-// reports there are stay in the spool, for another pilot or pass of the site.
+func (p *Pilot) renew(ctx context.Context) {
+	renewing, cancel := context.WithTimeout(ctx, renewWithin)
+	defer cancel()
+	if err := p.link.Renew(renewing); err != nil && ctx.Err() == nil {
+		p.logger.Warn("certificate not renewed yet", "err", err)
+	}
+}
+
+// end gives everything up: no coordinator will listen to this pilot again, or
+// there is no time left to find one. What reports there are stay in the spool, for
+// another pilot or pass of the site.
 func (p *Pilot) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
 	p.ended = true
+	close(p.gone)
+	defer p.nudge()
 	p.drainLocked(payload.ErrAbandoned)
 	for _, r := range p.attempts {
 		if r.report != nil {
@@ -290,6 +323,26 @@ func (p *Pilot) isDraining() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.draining
+}
+
+func (p *Pilot) isEnded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
+}
+
+// lasting is ctx for what draining must not cut off: it ends after d, or with the
+// pilot.
+func (p *Pilot) lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
+	go func() {
+		select {
+		case <-p.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // slotIsOver tells whether the batch slot ends too soon to begin anything.
@@ -379,7 +432,7 @@ func (p *Pilot) leave(ctx context.Context) error {
 	case p.isDraining():
 		reason = "drained by order"
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := p.lasting(ctx, 10*time.Second)
 	defer cancel()
 	p.sequence++
 	request := &protocol.ExchangeRequest{Sequence: p.sequence, Free: p.packing.free(), Leaving: true, Reason: reason}

@@ -73,10 +73,12 @@ func TestLiveLogIsTold(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	f.before = func(r *protocol.ExchangeRequest) error {
 		for _, l := range r.Logs {
-			if l.Offset != int64(told.Len()) {
-				t.Errorf("a piece from %d after %d bytes", l.Offset, told.Len())
+			// What an exchange told that was cut short is told again.
+			known := int64(told.Len()) - l.Offset
+			if known < 0 || known > int64(len(l.Data)) {
+				t.Fatalf("a piece of %d bytes from %d after %d bytes", len(l.Data), l.Offset, told.Len())
 			}
-			told.Write(l.Data)
+			told.Write(l.Data[known:])
 		}
 		if strings.Contains(told.String(), "one\n") {
 			stop()
