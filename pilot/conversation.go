@@ -89,14 +89,14 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 			continue
 		}
 		r.Held = append(r.Held, protocol.HeldLease{Lease: id, Task: a.lease.Task, Phase: a.phase})
-		if a.report != nil && len(r.Reports) < protocol.MaxReports && size+len(a.report.Body) < protocol.MaxExchangeBytes/2 {
+		if a.report != nil && len(r.Reports) < protocol.MaxReports && (size == 0 || size+len(a.report.Body) < maxReport) {
 			r.Reports = append(r.Reports, *a.report)
 			size += len(a.report.Body)
 		}
 	}
 	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })
 	for id, a := range p.attempts {
-		if a.log == nil || a.phase == protocol.PhaseCleaning || size > protocol.MaxExchangeBytes/2 {
+		if a.log == nil || a.phase == protocol.PhaseCleaning || size > maxReport {
 			continue
 		}
 		data, at, err := a.log.ReadFrom(a.told, protocol.MaxLogTail)

@@ -3,6 +3,7 @@ package pilot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,12 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 		p.discard(a, report)
 		return // the coordinators have ended the lease: nobody waits for a report
 	}
+	if err := sendable(report); err != nil {
+		a.Logger.Error("report cannot be sent as it is; the attempt counts as failed", "err", err)
+		p.discard(a, report)
+		report.Verdict, report.Evidence = protocol.VerdictPayload, evidence(err)
+		report.Outputs, report.Statistics, report.Modules = nil, nil, nil
+	}
 	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
 	report.Cleaned = !publish
 	switch p.deliver(r, report) {
@@ -84,6 +91,22 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 	}
 	report.Cleaned = true
 	p.deliver(r, report)
+}
+
+// maxReport is how large a report may be: with others in one exchange.
+const maxReport = protocol.MaxExchangeBytes / 2
+
+// sendable refuses a report that coordinators would refuse, or that fits into no
+// exchange: its attempt would be made again and again, and never be counted.
+func sendable(report *protocol.Report) error {
+	if err := report.Check(); err != nil {
+		return err
+	}
+	b, err := protocol.Marshal(report)
+	if err == nil && len(b) >= maxReport {
+		err = fmt.Errorf("report of %d bytes, limit %d: too many outputs, or too long names", len(b), maxReport)
+	}
+	return err
 }
 
 // publishTries is how often a pilot tries to give outputs their final names, with

@@ -3,6 +3,9 @@ package pilot
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,5 +87,28 @@ func TestALogPieceOfACutExchangeIsToldAgain(t *testing.T) {
 	}
 	if err := f.newPilot().live(ctx); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A report over the limits would be refused or never fit: the attempt must end all
+// the same, and its outputs must go.
+func TestAReportThatCannotBeSentEndsTheAttempt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var data []string
+	for i := range protocol.MaxOutputs + 1 {
+		data = append(data, fmt.Sprintf("{type: permanent, movement: output, local: left, remote: file://%s/out%d}", dir, i))
+	}
+	f := newFakeCoordinators(t)
+	f.lease(document("echo result >left", strings.Join(data, ", ")))
+	if err := f.newPilot().live(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reports := f.reports()
+	if len(reports) != 1 || reports[0].Verdict != protocol.VerdictPayload || !strings.Contains(reports[0].Evidence, "257 outputs") {
+		t.Errorf("reports = %+v, want one that names the limit", reports)
+	}
+	if left, _ := filepath.Glob(dir + "/*"); len(left) != 0 {
+		t.Errorf("%d outputs are left", len(left))
 	}
 }

@@ -77,13 +77,19 @@ func (s *Spool) Remove(l protocol.LeaseID) error {
 	return nil
 }
 
-// Pending returns at most limit reports, oldest name first.
+// maxPending is how many bytes of reports Pending returns at once: what fits into
+// one message with other things.
+const maxPending = protocol.MaxExchangeBytes / 2
+
+// Pending returns at most limit reports, oldest name first, and no more of them
+// than fit into one message.
 func (s *Spool) Pending(limit int) ([]protocol.SignedReport, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	var reports []protocol.SignedReport
+	size := 0
 	for _, e := range entries {
 		if len(reports) == limit {
 			break
@@ -104,6 +110,9 @@ func (s *Spool) Pending(limit int) ([]protocol.SignedReport, error) {
 			// Nobody could deliver it; aside, so that it does not stand in the way.
 			_ = os.Rename(path, strings.TrimSuffix(path, suffix)+".bad")
 			continue
+		}
+		if size += len(b); size > maxPending && len(reports) > 0 {
+			break
 		}
 		reports = append(reports, r)
 	}

@@ -56,3 +56,28 @@ func TestReportsStayUntilTheirAnswerIsFinal(t *testing.T) {
 		t.Errorf("the torn file was not put aside: %v", err)
 	}
 }
+
+// Many large reports must not make a message that is refused, time after time.
+func TestPendingFitsIntoOneMessage(t *testing.T) {
+	s, err := spool.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		r := protocol.SignedReport{Body: make([]byte, protocol.MaxExchangeBytes/4)}
+		if err := s.Put(protocol.LeaseID{Index: uint64(i + 1)}, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reports, err := s.Pending(256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for _, r := range reports {
+		size += len(r.Body)
+	}
+	if len(reports) == 0 || size >= protocol.MaxExchangeBytes {
+		t.Errorf("%d reports of %d bytes together, want some that fit into %d", len(reports), size, protocol.MaxExchangeBytes)
+	}
+}
