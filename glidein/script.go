@@ -66,6 +66,9 @@ func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
 	if c.Queue.Disk > 0 {
 		args = append(args, "--disk", fmt.Sprint(int64(c.Queue.Disk)))
 	}
+	for _, tag := range c.Queue.Tags {
+		args = append(args, "--tag", tag)
+	}
 	// A batch system that enforces its walltime tells the pilot itself.
 	if !p.Batch.Properties().Walltime {
 		args = append(args, "--walltime", time.Duration(c.Queue.Walltime).String())

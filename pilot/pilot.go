@@ -34,6 +34,8 @@ type Config struct {
 	CacheQuota protocol.ByteSize
 	// Offer caps what is measured: what the batch system granted. Zero fields do not.
 	Offer protocol.Resources
+	// Tags are the site's own, added to those found on the node.
+	Tags []string
 	// Walltime is how long this pilot may run; 0 leaves it to the batch system's variables.
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
@@ -210,7 +212,7 @@ func refuse(ctx context.Context, c *Config, err error) error {
 }
 
 func measureOptions(c *Config) hardware.Options {
-	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer}
+	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer, Tags: c.Tags}
 	if c.Walltime > 0 {
 		o.End = time.Now().Add(c.Walltime)
 	}

@@ -80,6 +80,7 @@ func newRoot() *cobra.Command {
 	f.IntVar(&o.cores, "cores", 0, "offer at most so many cores")
 	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
 	f.Int64Var(&o.disk, "disk", 0, "offer at most so much scratch disk, in bytes")
+	f.StringSliceVar(&o.tags, "tag", nil, "a property of this node that tasks can ask for")
 	f.DurationVar(&o.walltime, "walltime", 0, "leave after this long; default: what the batch system says")
 	f.DurationVar(&o.idle, "idle", 10*time.Minute, "leave after this long without work")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
@@ -92,6 +93,7 @@ type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level string
 	cacheQuota, memory, disk                                  int64
 	cores                                                     int
+	tags                                                      []string
 	walltime, idle                                            time.Duration
 	tcp                                                       bool
 }
@@ -122,6 +124,7 @@ func (o *options) run(ctx context.Context) error {
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		Offer:    protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
+		Tags:     o.tags,
 		Walltime: o.walltime, Idle: o.idle, Groups: payload.FindGroups(), Logger: logger,
 	})
 }

@@ -143,6 +143,12 @@ func (s *Server) joinCoordinator(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	node := protocol.NodeID(name)
+	for _, m := range s.Record.Members() {
+		if m.ID == node {
+			// Its votes may be lost with its disk (I-25).
+			return protocol.Errorf(protocol.CodeConflict, "join: %s is a member already; a coordinator that lost its disk joins under a new name", node)
+		}
+	}
 	chain, holder, err := s.Authority.CertifyCoordinator(request.CSR, node)
 	if err != nil {
 		return protocol.Errorf(protocol.CodeBadRequest, "join: %v", err)
