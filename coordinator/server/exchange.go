@@ -130,13 +130,16 @@ func (s *Server) admitReports(ctx context.Context, sender *state.Pilot, reports 
 // admitReport takes one report that came through a pilot or pass of a site.
 func (s *Server) admitReport(ctx context.Context, site protocol.SiteID, signed *protocol.SignedReport) protocol.ReportAnswer {
 	report, err := signed.Decode()
-	if err != nil {
-		return protocol.ReportAnswer{Code: protocol.CodeBadRequest, Reason: err.Error()}
+	var answer protocol.ReportAnswer
+	if report != nil {
+		answer.Lease = report.Lease // also of one that is refused, or it would stay in its spool
 	}
-	answer := protocol.ReportAnswer{Lease: report.Lease}
 	refuse := func(c protocol.Code, reason string) protocol.ReportAnswer {
 		answer.Code, answer.Reason = c, reason
 		return answer
+	}
+	if err != nil {
+		return refuse(protocol.CodeBadRequest, err.Error())
 	}
 	var pilot state.Pilot
 	var known, current bool

@@ -272,8 +272,13 @@ func TestReportsThatAreRefused(t *testing.T) {
 		{"of an unknown pilot", p, p.report(&l, protocol.VerdictOK, func(r *protocol.Report) { r.Pilot = "p-unknown" }), protocol.CodeStale},
 		{"a verdict only coordinators give", p, p.report(&l, protocol.VerdictLost), protocol.CodeBadRequest},
 	} {
-		if codes := test.sender.deliver(test.report); codes[0] != test.code {
-			t.Errorf("report %s = %v, want %v", test.name, codes[0], test.code)
+		answer := test.sender.mustSpeak(protocol.ExchangeRequest{Reports: []protocol.SignedReport{test.report}}).Answers[0]
+		if answer.Code != test.code {
+			t.Errorf("report %s = %v, want %v", test.name, answer.Code, test.code)
+		}
+		// By the lease, a spool knows what was refused.
+		if test.name != "no report at all" && answer.Lease != l.ID {
+			t.Errorf("report %s is answered for lease %v", test.name, answer.Lease)
 		}
 		if s := r.taskState(l.Task); s != protocol.TaskProcessing {
 			t.Fatalf("report %s moved the task to %v", test.name, s)
