@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +52,7 @@ type Pilot struct {
 	spool   *spool.Spool
 	logger  *slog.Logger
 	scratch string
+	claim   *os.File // keeps later pilots from removing scratch
 
 	packing  *packing
 	sequence uint64
@@ -147,6 +147,7 @@ func Run(ctx context.Context, c Config) error {
 
 // live is Run with its stores open.
 func (p *Pilot) live(ctx context.Context) error {
+	defer p.clean()
 	c := p.config
 	offer, report := hardware.Measure(ctx, measureOptions(&c))
 	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
@@ -171,20 +172,23 @@ func (p *Pilot) live(ctx context.Context) error {
 	}
 	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
 	p.contact = p.now()
-	err = p.work(ctx)
-	if removeErr := os.RemoveAll(p.scratch); removeErr != nil {
-		c.Logger.Warn("scratch directory stays", "err", removeErr)
+	return p.work(ctx)
+}
+
+// clean removes what the pilot had on the node for itself.
+func (p *Pilot) clean() {
+	if err := errors.Join(os.RemoveAll(p.scratch), p.claim.Close()); err != nil {
+		p.logger.Warn("scratch directory stays", "err", err)
 	}
-	return err
 }
 
 func open(c Config, link coordinators) (*Pilot, error) {
 	p := &Pilot{
 		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), gone: make(chan struct{}), attempts: map[protocol.LeaseID]*running{},
-		now: bootTime, scratch: filepath.Join(c.Scratch, string(link.ID())),
+		now: bootTime,
 	}
 	var err error
-	if err = os.MkdirAll(p.scratch, 0o700); err != nil {
+	if p.scratch, p.claim, err = makeScratch(c.Scratch, link.ID(), c.Logger); err != nil {
 		return nil, fmt.Errorf("%w: scratch: %w", ErrNode, err)
 	}
 	if p.cache, err = cache.Open(cache.Config{Dir: c.Cache, Quota: c.CacheQuota, Logger: c.Logger}); err != nil {
