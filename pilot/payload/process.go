@@ -155,6 +155,20 @@ func share(pid int) (protocol.ByteSize, bool) {
 	return 0, false
 }
 
+// hasVariable tells whether the environment that a process was given holds an entry.
+func hasVariable(pid int, entry string) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false
+	}
+	for variable := range strings.SplitSeq(string(b), "\x00") {
+		if variable == entry {
+			return true
+		}
+	}
+	return false
+}
+
 // mark reads the inherited mark of a process, see tree.
 func mark(pid int) (uint64, bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")

@@ -45,7 +45,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		out.start = err
 		return out
 	}
-	t := newTree(proc.Pid)
+	t := newTree(proc.Pid, r.dir.Work())
 	group.add(proc.Pid)
 	// The kernel, when the node runs out of memory, shall take the payload and
 	// leave the pilot to tell of it. It refuses to lower the number, never to raise it.

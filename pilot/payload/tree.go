@@ -18,10 +18,13 @@ import (
 // child of the pilot. To which of several payloads such an orphan belongs is told
 // by its session; if it made its own, by having been seen before; and else by a
 // mark: the resource limit on file locks, which Linux has ignored since 2.4, which
-// every child inherits, and which nothing sets by accident.
+// every child inherits, and which nothing sets by accident. What was forked before
+// the mark was set is told by FLOE_SCRATCH in its environment.
 type tree struct {
 	root process
 	mark uint64
+	// home is the variable by which the environment of a member names its scratch directory.
+	home string
 	// gone says that the root is a zombie kept only for its pid.
 	gone  bool
 	known map[int]uint64 // pid → start time of every member ever seen
@@ -47,10 +50,10 @@ const rlimitLocks = 10
 // markBase keeps marks away from any number a person would set.
 const markBase = 1 << 40
 
-// newTree adopts a process just started. It is quick, so that the process has
-// not yet forked, and does without the mark where the kernel refuses it.
-func newTree(pid int) *tree {
-	t := &tree{known: make(map[int]uint64)}
+// newTree adopts a process just started in a scratch directory. It does without
+// the mark where the kernel refuses it.
+func newTree(pid int, scratch string) *tree {
+	t := &tree{known: make(map[int]uint64), home: "FLOE_SCRATCH=" + scratch}
 	t.mark = markBase + uint64(os.Getpid())<<20 + lastMark.Add(1)
 	limit := unix.Rlimit{Cur: t.mark, Max: t.mark}
 	if err := unix.Prlimit(pid, rlimitLocks, &limit, nil); err != nil {
@@ -157,11 +160,10 @@ func (t *tree) owns(pid int) bool {
 	if p.session == t.root.pid {
 		return true
 	}
-	if t.mark == 0 {
-		return false
+	if m, ok := mark(pid); ok && t.mark != 0 && m >= markBase {
+		return m == t.mark
 	}
-	m, ok := mark(pid)
-	return ok && m == t.mark
+	return hasVariable(pid, t.home)
 }
 
 // reap waits for an orphan that ended as a child of the pilot and keeps what
