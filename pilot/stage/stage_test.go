@@ -317,3 +317,18 @@ func TestDiscardRemovesOnlyTheAttemptsFile(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// Nobody writes into this FIFO: opening it for reading would wait for ever.
+func TestInputThatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, dir} {
+		_, err := newMover().Fetch(t.Context(), stage.Input{URL: "file://" + path, Local: "in"}, t.TempDir())
+		if !errors.Is(err, stage.ErrInput) {
+			t.Errorf("fetch of %s: %v, want an input error", filepath.Base(path), err)
+		}
+	}
+}
