@@ -79,6 +79,7 @@ func (p *Pilot) nudge() {
 // compose lists what is held and what is free. The second result is how long the
 // exchange may take, or wait before it speaks where there is nothing new.
 func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Duration) {
+	cached := p.held() // reads a directory, and so not under the lock
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sequence++
@@ -107,7 +108,7 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 	}
 	if !p.draining && r.Free.Cores > 0 && !p.slotIsOver() {
 		r.Want = uint16(min(r.Free.Cores, 64))
-		r.Cached = p.cache.Held(protocol.MaxCached)
+		r.Cached = cached
 	}
 	switch {
 	case len(r.Reports) > 0:
@@ -124,6 +125,18 @@ func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Du
 		return r, wait
 	}
 	return r, time.Second
+}
+
+// lookEvery is how often a pilot looks at what the cache holds, which other
+// pilots of the node change, too.
+const lookEvery = time.Minute
+
+// held are digests the cache held a moment ago. Only the loop calls it.
+func (p *Pilot) held() []protocol.Digest {
+	if p.looked.IsZero() || time.Since(p.looked) >= lookEvery {
+		p.cached, p.looked = p.cache.Held(protocol.MaxCached), time.Now()
+	}
+	return p.cached
 }
 
 // told notes what an answered request told of the logs. What was cut off is told

@@ -59,6 +59,8 @@ type Pilot struct {
 	now      func() time.Duration // boot time
 	contact  time.Duration        // boot time of the last exchange that was answered
 	pace     time.Duration        // between exchanges while attempts run
+	cached   []protocol.Digest    // what the cache held when it was looked at
+	looked   time.Time
 
 	wake chan struct{} // holds one: an attempt has something to say
 
