@@ -145,7 +145,7 @@ func isRunning(r *protocol.ExchangeRequest) bool {
 }
 
 func TestEndsOfARunningPayload(t *testing.T) {
-	const forever = "trap 'exit 3' TERM; sleep 60 & wait"
+	const forever = "exec sleep 60"
 	for _, test := range []struct {
 		name   string
 		begin  func(f *fakeCoordinators, stop func())
@@ -236,7 +236,7 @@ func TestADrainingPilotFinishesAndTakesNothingMore(t *testing.T) {
 func TestThePayloadEndsAtTheFence(t *testing.T) {
 	t.Parallel()
 	f := newFakeCoordinators(t)
-	f.lease(document("sleep 60", ""), func(l *protocol.Lease) { l.Fence = 600 })
+	f.lease(document("exec sleep 60", ""), func(l *protocol.Lease) { l.Fence = 600 })
 	p := f.newPilot()
 	var since atomic.Int64
 	p.now = func() time.Duration { return time.Duration(since.Load()) }
@@ -307,7 +307,7 @@ func TestAPilotThatWasGivenUpLeavesItsReportsInTheSpool(t *testing.T) {
 	t.Parallel()
 	f := newFakeCoordinators(t)
 	waiting := f.lease(document("true", ""))
-	f.lease(document("sleep 60", ""), func(l *protocol.Lease) { l.ID.Index = 8 })
+	f.lease(document("exec sleep 60", ""), func(l *protocol.Lease) { l.ID.Index = 8 })
 	p := f.newPilot()
 	f.before = func(r *protocol.ExchangeRequest) error {
 		if len(r.Reports) > 0 {
