@@ -134,7 +134,7 @@ func TestParkedExchangesAreWokenByReleasedTasks(t *testing.T) {
 		if woken != 2 || acquires.Load() != 2 {
 			t.Errorf("two tasks woke %d exchanges, which tried %d times", woken, acquires.Load())
 		}
-		time.Sleep(240 * time.Second) // virtual //nolint:forbidigo // virtual time
+		time.Sleep(240 * time.Second) //nolint:forbidigo // virtual time
 		synctest.Wait()
 		for _, x := range waiting {
 			if !x.isDone() {

@@ -85,7 +85,7 @@ func TestAReleaseDuringAnAcquisitionIsNotMissed(t *testing.T) {
 			return nil
 		}
 		x := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
-		time.Sleep(time.Second) // virtual //nolint:forbidigo // virtual time
+		time.Sleep(time.Second) //nolint:forbidigo // virtual time
 		synctest.Wait()
 		if !x.isDone() || x.err != nil || len(x.reply.Leases) != 1 {
 			t.Errorf("the exchange = %+v, %v; want the task that came meanwhile", x.reply, x.err)

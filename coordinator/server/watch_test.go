@@ -12,7 +12,7 @@ import (
 
 // quiet lets virtual time pass without a word from any pilot.
 func quiet(d time.Duration) {
-	time.Sleep(d) // in a synctest bubble //nolint:forbidigo // virtual time
+	time.Sleep(d) //nolint:forbidigo // virtual time
 	synctest.Wait()
 }
 

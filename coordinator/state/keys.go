@@ -93,7 +93,7 @@ func (s *SkipDatasets) action() (*Action, string, string) {
 func (s *SetFormat) action() (*Action, string, string) {
 	return &s.By, "raise format", fmt.Sprint(s.Format)
 }
-func (p *PutSite) action() (*Action, string, string) { return &p.By, "put site", string(p.Site) }
+func (p *PutSite) action() (*Action, string, string)    { return &p.By, "put site", string(p.Site) }
 func (r *RemoveSite) action() (*Action, string, string) { return &r.By, "remove site", string(r.Site) }
 
 func (r *RevokeSite) action() (*Action, string, string) { return &r.By, "revoke site", string(r.Site) }
@@ -110,7 +110,7 @@ func (d *DrainPilot) action() (*Action, string, string) {
 func (r *RevokePilot) action() (*Action, string, string) {
 	return &r.By, "revoke pilot", string(r.Pilot)
 }
-func (p *PutUser) action() (*Action, string, string) { return &p.By, "put user", string(p.User) }
+func (p *PutUser) action() (*Action, string, string)    { return &p.By, "put user", string(p.User) }
 func (r *RemoveUser) action() (*Action, string, string) { return &r.By, "remove user", string(r.User) }
 
 func (p *PutToken) action() (*Action, string, string) { return &p.By, "put token", string(p.User) }

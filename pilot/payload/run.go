@@ -375,8 +375,10 @@ func (r *runner) outcome(v protocol.Verdict, evidence string) Outcome {
 	r.used.WallMillis = time.Since(r.started).Milliseconds()
 	r.used.PeakDisk = r.disk.peak
 	r.used.Cores, r.used.GPUs = max(1, r.options.Cores), len(r.options.GPUs)
-	out := Outcome{Verdict: v, Evidence: clip(evidence), ExitCode: r.exit, Signal: int(r.signal),
-		Usage: r.used, Statistics: statistics, Modules: r.modules}
+	out := Outcome{
+		Verdict: v, Evidence: clip(evidence), ExitCode: r.exit, Signal: int(r.signal),
+		Usage: r.used, Statistics: statistics, Modules: r.modules,
+	}
 	if r.log == nil {
 		return out
 	}
