@@ -29,7 +29,7 @@ func makeScratch(dir string, id protocol.PilotID, logger *slog.Logger) (path str
 	}
 	host, err := os.Hostname()
 	if err != nil || unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return path, lock, nil // nobody finds it then, and this pilot removes it itself
+		return path, lock, nil //nolint:nilerr // nobody finds it then, and this pilot removes it itself
 	}
 	// Written under the lock: a directory without it is not anybody's to remove.
 	if err := os.WriteFile(filepath.Join(path, nodeFile), []byte(host), 0o600); err != nil {
@@ -60,11 +60,11 @@ func removeAbandoned(dir, host string, logger *slog.Logger) {
 func removeIfAbandoned(path, host string, logger *slog.Logger) error {
 	node, err := os.ReadFile(filepath.Join(path, nodeFile))
 	if err != nil || string(node) != host {
-		return nil //nolint:nilerr // not finished being made, being removed, or another node's
+		return nil // not finished being made, being removed, or another node's
 	}
 	lock, err := os.Open(path)
 	if err != nil {
-		return nil //nolint:nilerr // another pilot was quicker
+		return nil // another pilot was quicker
 	}
 	defer lock.Close()
 	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
