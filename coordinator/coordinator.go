@@ -114,7 +114,7 @@ func (n *node) openReplica() error {
 	return err
 }
 
-func (n *node) run(ctx context.Context) error {
+func (n *node) run(ctx context.Context) (err error) {
 	// The ledger outlives the replica, so that everything applied reaches it; it ends
 	// by itself when it cannot write.
 	ledgerCtx, stopLedger := context.WithCancel(context.WithoutCancel(ctx))
@@ -123,8 +123,8 @@ func (n *node) run(ctx context.Context) error {
 	var ledgerErr error
 	defer func() {
 		stopLedger()
-		if ledgerErr == nil {
-			ledgerErr = <-ledgerDone
+		if ledgerErr == nil { // otherwise it ended before, and err says so
+			err = errors.Join(err, <-ledgerDone)
 		}
 	}()
 	if err := n.openReplica(); err != nil {
@@ -150,7 +150,7 @@ func (n *node) run(ctx context.Context) error {
 	if n.config.Ready != nil {
 		n.config.Ready(n.api.Addr())
 	}
-	err := work.Wait()
+	err = work.Wait()
 	n.peers.close()
 	return err
 }

@@ -269,23 +269,3 @@ func blobError(err error) error {
 	}
 	return protocol.Errorf(code, "%v", err)
 }
-
-// release frees the temp files of finished jobs: Figure 8's garbage collection.
-// Every coordinator does it for its own copies.
-func (s *Server) release(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.changes.more:
-		}
-		for _, job := range s.changes.takeFinished() {
-			n, err := s.Blobs.Release(ctx, blob.Temp, jobOwner(job.dataset, job.job))
-			if err != nil && ctx.Err() == nil {
-				s.Logger.Warn("temp files of a finished job stay", "dataset", job.dataset, "job", job.job, "err", err)
-				continue
-			}
-			s.Logger.Debug("temp files released", "dataset", job.dataset, "job", job.job, "blobs", n)
-		}
-	}
-}

@@ -81,7 +81,7 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, reques
 		},
 		Sites: state.SiteRule{Allowed: sorted(request.Sites), Excluded: sorted(request.Exclude)},
 	}
-	for _, t := range inOrder(plan.Tasks) {
+	for _, t := range plan.InOrder() {
 		spec := state.TaskSpec{Name: t.Name, Parents: t.Parents, Exclusive: t.Exclusive, Reproducible: t.Reproducible == steering.ReproducibleBytes}
 		for _, c := range t.Classes {
 			class := state.Class{Requirements: c.Requirements}
@@ -145,32 +145,6 @@ func (s *Server) liveDatasets(ctx context.Context, before protocol.DatasetID) []
 		kept = append(kept, l)
 	}
 	return kept
-}
-
-// inOrder puts tasks behind their parents, otherwise as the document has them:
-// the record numbers them so. Pilots find a task in the document by its name.
-func inOrder(tasks []steering.PlannedTask) []steering.PlannedTask {
-	place := make([]protocol.TaskIndex, len(tasks))
-	placed := make([]bool, len(tasks))
-	ordered := make([]steering.PlannedTask, 0, len(tasks))
-	// The document has no cycles, so each round places at least one.
-	for len(ordered) < len(tasks) {
-		for i, t := range tasks {
-			if placed[i] || slices.ContainsFunc(t.Parents, func(p protocol.TaskIndex) bool { return !placed[p] }) {
-				continue
-			}
-			parents := make([]protocol.TaskIndex, len(t.Parents))
-			for k, p := range t.Parents {
-				parents[k] = place[p]
-			}
-			slices.Sort(parents)
-			t.Parents = parents
-			place[i], placed[i] = protocol.TaskIndex(len(ordered)), true
-			ordered = append(ordered, t)
-			break // from the front again: the document's order wherever it can be kept
-		}
-	}
-	return ordered
 }
 
 func optionsOf(f *state.Facts) map[string]string {

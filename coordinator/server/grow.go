@@ -59,7 +59,7 @@ func (s *Server) addedClasses(ctx context.Context, d *state.Dataset, from, total
 		return nil, refuseProblems("steering", problems)
 	}
 	var added []state.AddedClasses
-	for i, t := range inOrder(plan.Tasks) {
+	for i, t := range plan.InOrder() {
 		if !t.PerJob {
 			continue
 		}

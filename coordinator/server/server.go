@@ -150,7 +150,7 @@ const (
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
-	work.Go(func() { s.release(ctx) })
+	work.Go(func() { s.housekeep(ctx) })
 	for {
 		term, changed := s.Record.Leading()
 		if term != 0 {

@@ -33,6 +33,32 @@ type Plan struct {
 	Tasks []PlannedTask `json:"tasks"`
 }
 
+// InOrder puts tasks behind their parents, otherwise as the document has them,
+// with parents numbered accordingly: coordinators number the tasks so.
+func (p *Plan) InOrder() []PlannedTask {
+	place := make([]protocol.TaskIndex, len(p.Tasks))
+	placed := make([]bool, len(p.Tasks))
+	ordered := make([]PlannedTask, 0, len(p.Tasks))
+	// The document has no cycles, so each round places one.
+	for len(ordered) < len(p.Tasks) {
+		for i, t := range p.Tasks {
+			if placed[i] || slices.ContainsFunc(t.Parents, func(q protocol.TaskIndex) bool { return !placed[q] }) {
+				continue
+			}
+			parents := make([]protocol.TaskIndex, len(t.Parents))
+			for k, q := range t.Parents {
+				parents[k] = place[q]
+			}
+			slices.Sort(parents)
+			t.Parents = parents
+			place[i], placed[i] = protocol.TaskIndex(len(ordered)), true
+			ordered = append(ordered, t)
+			break // from the front again: the document's order wherever it can be kept
+		}
+	}
+	return ordered
+}
+
 // PlannedTask is one vertex.
 type PlannedTask struct {
 	Name string `json:"name"`

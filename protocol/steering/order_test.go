@@ -1,4 +1,4 @@
-package server
+package steering_test
 
 import (
 	"testing"
@@ -22,7 +22,7 @@ func TestTasksStandBehindTheirParents(t *testing.T) {
 		{Name: "photons", Parents: []protocol.TaskIndex{0, 1}},
 		{Name: "detector", Parents: []protocol.TaskIndex{2}},
 	}
-	if d := cmp.Diff(want, inOrder(doc)); d != "" {
-		t.Errorf("inOrder (-want +got):\n%s", d)
+	if d := cmp.Diff(want, (&steering.Plan{Tasks: doc}).InOrder()); d != "" {
+		t.Errorf("InOrder (-want +got):\n%s", d)
 	}
 }
