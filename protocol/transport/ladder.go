@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -38,11 +39,11 @@ func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, 
 		rounds = slices.Insert(rounds, 0, firstLook)
 	}
 	var errs []error
-	for _, limit := range rounds {
+	for i, limit := range rounds {
 		errs = errs[:0] // the last round says most
 		for _, address := range addresses {
 			look, cancel := context.WithTimeout(ctx, limit)
-			s, err := c.climb(look, from, address, cert)
+			s, err := c.climb(look, from, address, cert, i < len(rounds)-1)
 			cancel()
 			if err == nil {
 				return s, nil
@@ -63,8 +64,9 @@ func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, 
 
 // climb tries the rungs to one address. A rung begins when the one above has
 // failed or has had its head start; the first to stand wins and the others are
-// given up. An address at which somebody else answers is given up at once.
-func (c *Client) climb(ctx context.Context, from Rung, address string, cert *tls.Certificate) (*session, error) {
+// given up. An address at which somebody else answers is given up at once; a hasty
+// climb also gives up soon where TCP is refused: who serves, serves both.
+func (c *Client) climb(ctx context.Context, from Rung, address string, cert *tls.Certificate, hasty bool) (*session, error) {
 	ladder := c.ladder(from, address)
 	ctx, cancel := context.WithCancel(ctx)
 	type result struct {
@@ -106,6 +108,9 @@ func (c *Client) climb(ctx context.Context, from Rung, address string, cert *tls
 				errs = append(errs, r.err)
 				if untrusted(r.err) {
 					cancel()
+				} else if hasty && begun == len(ladder) && errors.Is(r.err, syscall.ECONNREFUSED) {
+					soon := time.AfterFunc(c.config.HeadStart, cancel)
+					defer soon.Stop()
 				} else if begun < len(ladder) && ctx.Err() == nil {
 					begin()
 				}
