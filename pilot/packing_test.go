@@ -48,11 +48,11 @@ func TestPackingTakesAndGivesBack(t *testing.T) {
 func TestPackingTellsTheTimeThatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacking(protocol.Resources{Cores: 1}, time.Now().Add(time.Hour))
-		time.Sleep(10 * time.Minute)
+		time.Sleep(10 * time.Minute) //nolint:forbidigo // virtual time
 		if f := p.free(); f.Remaining != 3000 {
 			t.Errorf("remaining = %d s, want 3000", f.Remaining)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) //nolint:forbidigo // virtual time
 		if f := p.free(); f.Remaining != 1 {
 			t.Errorf("remaining after the end = %d s; 0 would say that no end is known", f.Remaining)
 		}

@@ -168,7 +168,7 @@ func TestAStalledLeaderGivesEveryLeaseAFullTerm(t *testing.T) {
 		r.record.lead.Lock()
 		r.record.before = func(c state.Command) error {
 			if _, is := c.(*state.Expire); is {
-				time.Sleep(r.Timing.Lease) // virtual: the disk hangs
+				time.Sleep(r.Timing.Lease) //nolint:forbidigo // virtual time: the disk hangs
 			}
 			return nil
 		}
