@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -32,6 +33,13 @@ import (
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "floe" {
 		main()
+	}
+	// What these tests do most is wait: for leases to lapse, for silence to be noticed.
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" || f.Name == "test.cpu" })
+	if !chosen {
+		_ = flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))) // a flag of every test binary
 	}
 	code := m.Run()
 	if programs.dir != "" {
