@@ -38,6 +38,8 @@ func ParseJobs(s string, jobs uint32) ([]JobRange, error) {
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("jobs %q: %q is not a job or a range; write such as 0-9,12", s, part)
+		case first > uint64(last):
+			return nil, fmt.Errorf("jobs %q: the dataset has jobs 0 to %d", s, last)
 		case end < first:
 			return nil, fmt.Errorf("jobs %q: the range %q runs backwards", s, part)
 		case end > uint64(last):

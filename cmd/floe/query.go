@@ -340,7 +340,16 @@ func statisticsCommand() *cobra.Command {
 func printStatistics(p *printer, s *protocol.StatisticsReply) error {
 	var rows [][]string
 	slices.SortStableFunc(s.Statistics, func(a, b protocol.StatisticSummary) int { return strings.Compare(a.Task, b.Task) })
+	tasks := map[string]int{}
 	for _, x := range s.Statistics {
+		if x.Task != "" {
+			tasks[x.Name]++
+		}
+	}
+	for _, x := range s.Statistics {
+		if x.Task == "" && tasks[x.Name] < 2 {
+			continue // its one task says the same
+		}
 		rows = append(rows, []string{
 			firstOf(x.Task, "(dataset)"), x.Name, fmt.Sprint(x.Count),
 			number(x.Sum), number(x.Mean), number(x.StdDev), number(x.Min), number(x.Max),

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"floe/protocol"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The whole-system tests start what a user starts: coordinators, glidein passes
@@ -479,12 +481,22 @@ type count struct {
 	Sum    float64
 }
 
-// counts are the statistics of a dataset by task/name.
+// counts are the statistics of a dataset by task/name. Those over the whole
+// dataset must be what the tasks' come to.
 func (w *world) counts(id protocol.DatasetID) map[string]count {
 	w.t.Helper()
-	all := map[string]count{}
+	all, whole, sums := map[string]count{}, map[string]count{}, map[string]count{}
 	for _, s := range ask[protocol.StatisticsReply](w, "statistics", fmt.Sprint(id)).Statistics {
-		all[s.Task+"/"+s.Name] = count{s.Count, s.Sum}
+		c := count{s.Count, s.Sum}
+		if s.Task == "" {
+			whole[s.Name] = c
+			continue
+		}
+		all[s.Task+"/"+s.Name] = c
+		sums[s.Name] = count{sums[s.Name].Values + c.Values, sums[s.Name].Sum + c.Sum}
+	}
+	if d := cmp.Diff(sums, whole); d != "" {
+		w.t.Errorf("statistics of dataset %d (-tasks together +dataset):\n%s", id, d)
 	}
 	return all
 }

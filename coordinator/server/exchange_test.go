@@ -66,7 +66,7 @@ func TestATaskFromSubmissionToItsEnd(t *testing.T) {
 	}
 	var sums protocol.StatisticsReply
 	r.mustAsk(ada, "GET", "/v1/datasets/1/statistics", nil, &sums)
-	if len(sums.Statistics) != 1 || sums.Statistics[0].Sum != 7 || sums.Statistics[0].Task != "make" || sums.Used.Attempts != 2 {
+	if len(sums.Statistics) != 2 || sums.Statistics[0].Sum != 7 || sums.Statistics[0].Task != "" || sums.Statistics[1].Task != "make" || sums.Used.Attempts != 2 {
 		t.Errorf("statistics = %+v", sums)
 	}
 }

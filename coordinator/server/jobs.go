@@ -230,7 +230,7 @@ func (s *Server) attempts(ctx context.Context, id protocol.TaskID) ([]protocol.A
 	return all, nil
 }
 
-// statistics sums up what the modules counted, task by task.
+// statistics sums up what the modules counted.
 func (s *Server) statistics(ctx context.Context, in *DatasetPath) (*body[protocol.StatisticsReply], error) {
 	d, err := s.view(in.id())
 	if err != nil {
@@ -239,18 +239,15 @@ func (s *Server) statistics(ctx context.Context, in *DatasetPath) (*body[protoco
 	if err := s.Ledger.WaitApplied(ctx, s.Record.Applied()); err != nil {
 		return nil, err
 	}
-	reply := protocol.StatisticsReply{Statistics: []protocol.StatisticSummary{}}
+	reply := protocol.StatisticsReply{}
+	// Over the whole dataset first, then task by task.
+	if reply.Statistics, err = s.statisticsOf(d.ID, nil, "", []protocol.StatisticSummary{}); err != nil {
+		return nil, err
+	}
 	for i := range d.Tasks {
 		task := protocol.TaskIndex(i)
-		for after, more := "", true; more; {
-			var found []protocol.StatisticSummary
-			if found, more, err = s.Ledger.Statistics(history.StatisticQuery{Dataset: d.ID, Task: &task, After: after}); err != nil {
-				return nil, err
-			}
-			for _, x := range found {
-				x.Task, after = d.Tasks[i].Spec.Name, x.Name
-				reply.Statistics = append(reply.Statistics, x)
-			}
+		if reply.Statistics, err = s.statisticsOf(d.ID, &task, d.Tasks[i].Spec.Name, reply.Statistics); err != nil {
+			return nil, err
 		}
 	}
 	totals, err := s.Ledger.Usage(d.ID)
@@ -262,6 +259,22 @@ func (s *Server) statistics(ctx context.Context, in *DatasetPath) (*body[protoco
 		add(&reply.Wasted, &totals[i].Wasted)
 	}
 	return &body[protocol.StatisticsReply]{reply}, nil
+}
+
+// statisticsOf appends the statistics of a task, or of all tasks together.
+func (s *Server) statisticsOf(id protocol.DatasetID, task *protocol.TaskIndex, name string, all []protocol.StatisticSummary) ([]protocol.StatisticSummary, error) {
+	for after, more := "", true; more; {
+		found, goesOn, err := s.Ledger.Statistics(history.StatisticQuery{Dataset: id, Task: task, After: after})
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range found {
+			x.Task, after = name, x.Name
+			all = append(all, x)
+		}
+		more = goesOn
+	}
+	return all, nil
 }
 
 func add(to *protocol.UsageTotal, u *history.UsageSum) {

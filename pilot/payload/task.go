@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"floe/protocol"
@@ -87,7 +88,7 @@ func (m *Module) label(i int) string {
 	if m.Name != "" {
 		return m.Name
 	}
-	return fmt.Sprintf("module %d", i)
+	return strconv.Itoa(i)
 }
 
 // arguments are the positional and named arguments of a module.
