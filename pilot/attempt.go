@@ -183,6 +183,3 @@ func (a *Attempt) release() {
 
 // LogPath is the file of the attempt's log.
 func (a *Attempt) LogPath() string { return a.dir.LogPath() }
-
-// Outcome is how the payload went, once Run has returned.
-func (a *Attempt) Outcome() *payload.Outcome { return &a.outcome }

@@ -170,8 +170,6 @@ type LaunchReply struct {
 	Reasons   []string       `cbor:"3,keyasint,omitempty"`
 	Answers   []ReportAnswer `cbor:"4,keyasint,omitempty"`
 	Addresses []string       `cbor:"5,keyasint,omitempty"`
-	// PilotDigests name the pilot binaries in the blob store by GOOS/GOARCH.
-	PilotDigests map[string]Digest `cbor:"6,keyasint,omitempty"`
 }
 
 // JoinRequest turns a one-use join token into a site's certificate

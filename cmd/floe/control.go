@@ -14,7 +14,7 @@ import (
 )
 
 func suspendCommand() *cobra.Command {
-	return controlCommand("suspend", "Stop tasks: running attempts end, nothing new is pulled")
+	return controlCommand("suspend", "Hold a dataset, or stop some of its tasks and end their running attempts")
 }
 
 func resumeCommand() *cobra.Command {

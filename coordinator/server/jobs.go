@@ -254,10 +254,8 @@ func (s *Server) statistics(ctx context.Context, in *DatasetPath) (*body[protoco
 	if err != nil {
 		return nil, err
 	}
-	for i := range totals {
-		add(&reply.Used, &totals[i].Used)
-		add(&reply.Wasted, &totals[i].Wasted)
-	}
+	sum := history.Sum(totals)
+	reply.Used, reply.Wasted = total(&sum.Used), total(&sum.Wasted)
 	return &body[protocol.StatisticsReply]{reply}, nil
 }
 
@@ -277,10 +275,8 @@ func (s *Server) statisticsOf(id protocol.DatasetID, task *protocol.TaskIndex, n
 	return all, nil
 }
 
-func add(to *protocol.UsageTotal, u *history.UsageSum) {
-	to.Attempts += u.Attempts
-	to.WallMillis += u.WallMillis
-	to.CPUMillis += u.CPUMillis
+func total(u *history.UsageSum) protocol.UsageTotal {
+	return protocol.UsageTotal{Attempts: u.Attempts, WallMillis: u.WallMillis, CPUMillis: u.CPUMillis}
 }
 
 type outputsInput struct {

@@ -60,13 +60,6 @@ func (b *bits) remove(g generation, j uint32) bool {
 	return true
 }
 
-func (b *bits) addRange(g generation, first, end uint64) {
-	if first < end {
-		b.own(g).AddRange(first, end)
-		b.n = b.set.GetCardinality()
-	}
-}
-
 func (b *bits) addAll(g generation, o *roaring.Bitmap) {
 	if !o.IsEmpty() {
 		b.own(g).Or(o)

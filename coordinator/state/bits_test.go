@@ -72,3 +72,11 @@ func TestCounterCounts(t *testing.T) {
 		}
 	})
 }
+
+// addRange adds first to end-1, which the record never does in one step.
+func (b *bits) addRange(g generation, first, end uint64) {
+	if first < end {
+		b.own(g).AddRange(first, end)
+		b.n = b.set.GetCardinality()
+	}
+}

@@ -42,11 +42,6 @@ func Idempotent() CallOption { return func(c *call) { c.idempotent = true } }
 // reached at all: elections are waited for, a cluster that is not there is not.
 func Patience(d time.Duration) CallOption { return func(c *call) { c.patience = d } }
 
-// Header sends one more header field.
-func Header(key, value string) CallOption {
-	return func(c *call) { c.header.Add(key, value) }
-}
-
 // CallCBOR sends in (nil for no body) and decodes the answer into out (nil to
 // drop it). A refusal is a *protocol.Error. A request that only a leader serves
 // is repeated at the leader, idempotent or not, because it was not served.
