@@ -1,6 +1,8 @@
 package hardware
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -104,6 +106,28 @@ func TestGPUs(t *testing.T) {
 				t.Errorf("problems = %q, want %q", all, tt.problem)
 			}
 		})
+	}
+}
+
+// TestRecordedGPU reads what the tools of a real node printed.
+func TestRecordedGPU(t *testing.T) {
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join("testdata", "nvidia-h200", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	node := recorded{affinity: 1, arch: "x86_64", commands: map[string]string{query: read("query-gpu.csv"), "nvidia-smi -L": read("list.txt")}}
+	got, report := Measure(t.Context(), node.options())
+	want := []protocol.GPU{{
+		ID: "GPU-00000000-1111-2222-3333-444444444444", Model: "NVIDIA H200", Memory: 143771 << 20, Capability: 90, Tested: true,
+	}}
+	if diff := cmp.Diff(want, got.GPUs); diff != "" || len(report.Problems) > 0 {
+		t.Errorf("GPUs (-want +got):\n%s\n%s", diff, report.String())
+	}
+	if cards := splitCards([]card{{index: "0", mig: true}}, read("list.txt")); len(cards) > 0 {
+		t.Errorf("a card in MIG mode without instances is offered: %+v", cards)
 	}
 }
 
