@@ -34,7 +34,7 @@ func (r *Report) apply(m *Machine) Answer {
 	case l.State == Lapsed:
 		l = m.revive(d, l)
 	}
-	if !m.parentsStand(d, l) {
+	if !d.parentsStand(l) {
 		panic(fmt.Sprintf("state: lease %v outlived an attempt that it reads", l.ID))
 	}
 	if r.Verdict == protocol.VerdictOK {
@@ -66,7 +66,7 @@ func (m *Machine) lateReport(p *Pilot, r *Report) Answer {
 
 // parentsStand tells whether the attempts that a lease reads are still those that
 // count. Withdrawing one ends the leases of its descendants, so they always are.
-func (m *Machine) parentsStand(d *dataset, l *Lease) bool {
+func (d *dataset) parentsStand(l *Lease) bool {
 	for i, parent := range d.tasks[l.Task.Task].spec.Parents {
 		a, known := d.accepted.Get(taskKey(uint32(l.Task.Job), parent))
 		if !known || a.Lease != l.Parents[i] {
