@@ -1,10 +1,12 @@
 package coordinator
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"floe/coordinator/replica"
 	"floe/coordinator/server"
@@ -20,8 +22,12 @@ type Config struct {
 	// reach it. Raft and RaftAddress are the same for Raft's own port (TCP).
 	Listen, Address   string
 	Raft, RaftAddress string
+	// Network is where sockets come from; zero is the machine's.
+	Network Network
 	// Timing are Raft's clocks; zero suits members at several sites.
 	Timing replica.Timing
+	// Limits bound what Raft holds in memory and on disk; zero takes the defaults.
+	Limits replica.Limits
 	// Server are the spans after which the leader acts; zero takes the defaults.
 	Server server.Timing
 	// PromoteAfter is how long a joined coordinator must keep up before it votes.
@@ -34,9 +40,28 @@ type Config struct {
 	FirstToken protocol.Token
 	// DisableQUIC serves over TCP only.
 	DisableQUIC bool
-	Logger      *slog.Logger
+	// Wall is the clock by which entries are dated for people; nil is time.Now.
+	// Nothing expires by it.
+	Wall   func() time.Time
+	Logger *slog.Logger
 	// Ready, where not nil, is called once with the API's address when it is served.
 	Ready func(addr net.Addr)
+}
+
+// Network opens the sockets of a coordinator: listeners for the API (TCP and UDP)
+// and for Raft (TCP), connections to other coordinators. Nil fields open the
+// machine's.
+type Network struct {
+	ListenTCP func(address string) (net.Listener, error)
+	ListenUDP func(address string) (net.PacketConn, error)
+	DialTCP   func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (n *Network) listenTCP(address string) (net.Listener, error) {
+	if n.ListenTCP == nil {
+		return net.Listen("tcp", address)
+	}
+	return n.ListenTCP(address)
 }
 
 // Validate returns all mistakes, joined.

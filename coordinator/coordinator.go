@@ -81,6 +81,7 @@ func (n *node) open() (err error) {
 	}
 	n.api, err = transport.NewServer(transport.ServerConfig{
 		Cluster: n.cluster.Name(), Addr: c.Listen, DisableQUIC: c.DisableQUIC,
+		ListenTCP: c.Network.ListenTCP, ListenUDP: c.Network.ListenUDP,
 		Certificate: n.cluster.ServerCertificate, ClientCAs: n.cluster.Pool, Handler: n.server,
 		BodyLimit: bodyLimit, AddressKey: n.cluster.AddressKey(), Logger: log,
 	})
@@ -101,15 +102,15 @@ func bodyLimit(r *http.Request) int64 {
 // committed before is applied again.
 func (n *node) openReplica() error {
 	c := &n.config
-	listener, err := net.Listen("tcp", c.Raft)
+	listener, err := c.Network.listenTCP(c.Raft)
 	if err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
 	serverTLS, clientTLS := n.cluster.TLSForRaft(nil)
 	n.record.replica, err = replica.Open(replica.Config{
 		ID: n.cluster.Node(), Address: c.RaftAddress, Dir: filepath.Join(c.Dir, "record"),
-		Stream:  replica.NewTLSStreamLayer(listener, serverTLS, clientTLS),
-		Machine: n.machine, Stamp: stamp, Logger: c.Logger, Timing: c.Timing, PromoteAfter: c.PromoteAfter.Duration(),
+		Stream:  replica.NewTLSStreamLayer(listener, c.Network.DialTCP, serverTLS, clientTLS),
+		Machine: n.machine, Stamp: c.stamper(), Logger: c.Logger, Timing: c.Timing, Limits: c.Limits, PromoteAfter: c.PromoteAfter.Duration(),
 	})
 	return err
 }

@@ -80,7 +80,7 @@ func (p *peers) newClient(addresses ...string) (*transport.Client, error) {
 		Cluster: p.node.cluster.Name(), Door: transport.DoorPeer, Addresses: addresses,
 		Pins: []protocol.Digest{p.node.cluster.Pin()}, Certificate: p.node.cluster.Certificate,
 		// HTTP/2 lets a peer hold thousands of parked exchanges on one connection.
-		DisableQUIC: true, UserAgent: "floe-coordinator/" + protocol.Version, Logger: p.node.config.Logger,
+		DisableQUIC: true, DialTCP: p.node.config.Network.DialTCP, UserAgent: "floe-coordinator/" + protocol.Version, Logger: p.node.config.Logger,
 	})
 }
 

@@ -124,6 +124,17 @@ func (m *machine) Restore(r io.Reader) error {
 	return nil
 }
 
+// stamper dates entries by the wall clock of the configuration.
+func (c *Config) stamper() replica.Stamper {
+	if c.Wall == nil {
+		return stamp
+	}
+	return func(s replica.Stamping) ([]byte, error) {
+		s.Wall = c.Wall()
+		return stamp(s)
+	}
+}
+
 // stamp builds a log entry of what was gathered.
 func stamp(s replica.Stamping) ([]byte, error) {
 	e := state.Entry{

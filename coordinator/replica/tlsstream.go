@@ -23,6 +23,7 @@ const (
 type TLSStreamLayer struct {
 	listener       net.Listener
 	server, client *tls.Config
+	dial           func(ctx context.Context, network, address string) (net.Conn, error)
 	ready          chan net.Conn // peers that proved who they are
 	slots          chan struct{} // one per handshake under way
 	closed         chan struct{}
@@ -31,11 +32,15 @@ type TLSStreamLayer struct {
 	err            error // of the listener; written before closed is closed
 }
 
-// NewTLSStreamLayer takes over a TCP listener. The server configuration must demand
-// client certificates; the client's ServerName, if empty, is taken from the address.
-func NewTLSStreamLayer(listener net.Listener, server, client *tls.Config) *TLSStreamLayer {
+// NewTLSStreamLayer takes over a TCP listener; dial opens connections, nil those of
+// the machine. The server configuration must demand client certificates; the
+// client's ServerName, if empty, is taken from the address.
+func NewTLSStreamLayer(listener net.Listener, dial func(ctx context.Context, network, address string) (net.Conn, error), server, client *tls.Config) *TLSStreamLayer {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	l := &TLSStreamLayer{
-		listener: listener, server: server, client: client,
+		listener: listener, server: server, client: client, dial: dial,
 		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes), closed: make(chan struct{}),
 		err: net.ErrClosed,
 	}
@@ -98,8 +103,26 @@ func (l *TLSStreamLayer) Accept() (net.Conn, error) {
 func (l *TLSStreamLayer) Dial(address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	d := tls.Dialer{Config: l.client}
-	return d.DialContext(ctx, "tcp", address)
+	raw, err := l.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	config := l.client
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			raw.Close()
+			return nil, err
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Addr is the address the listener is bound to.

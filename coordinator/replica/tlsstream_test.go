@@ -58,7 +58,7 @@ func TestTLSStreamLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := NewTLSStreamLayer(listener,
+	layer := NewTLSStreamLayer(listener, nil,
 		&tls.Config{Certificates: []tls.Certificate{issue()}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13},
 		&tls.Config{Certificates: []tls.Certificate{issue()}, RootCAs: pool, ServerName: "peer.test", MinVersion: tls.VersionTLS13})
 	defer layer.Close()
