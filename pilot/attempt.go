@@ -27,6 +27,8 @@ type Attempt struct {
 	GPUs   []string
 	Groups *payload.Groups
 	Logger *slog.Logger
+	// Payload runs the trays; nil is payload.Run.
+	Payload Payload
 	// Phase and Log hear of progress; nil does without.
 	Phase func(protocol.Phase)
 	Log   func(*payload.Log)
@@ -161,7 +163,11 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task) {
 			defer a.Log(nil)
 		}
 	}
-	a.outcome = payload.Run(ctx, task, limits, a.dir, options)
+	run := a.Payload
+	if run == nil {
+		run = payload.Run
+	}
+	a.outcome = run(ctx, task, limits, a.dir, options)
 }
 
 // Clean removes the attempt's directory and ends the use of its software.

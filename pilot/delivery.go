@@ -29,7 +29,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		Cache:  p.cache,
 		Cores:  granted.cores,
 		GPUs:   granted.gpus,
-		Groups: p.config.Groups,
+		Groups: p.config.Groups, Payload: p.config.Payload,
 		Logger: p.logger.With("lease", lease.ID.String(), "task", lease.Task.String()),
 		Phase:  func(phase protocol.Phase) { p.setPhase(r, phase) },
 		Log: func(l *payload.Log) {
@@ -182,5 +182,5 @@ func (p *Pilot) storeLog(a *Attempt) (protocol.LogRecord, error) {
 	}
 	ctx, cancel := p.lasting(a.ctx, time.Minute)
 	defer cancel()
-	return record, p.link.putBlob(ctx, a.Lease, "log", record.Digest, record.Size, f)
+	return record, p.link.PutBlob(ctx, a.Lease, "log", record.Digest, record.Size, f)
 }

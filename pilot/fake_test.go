@@ -148,7 +148,7 @@ func (f *fakeCoordinators) GetBlob(_ context.Context, d protocol.Digest) (io.Rea
 	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
-func (f *fakeCoordinators) putBlob(_ context.Context, l *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
+func (f *fakeCoordinators) PutBlob(_ context.Context, l *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return err

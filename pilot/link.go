@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -36,7 +38,12 @@ type LinkConfig struct {
 	Ticket protocol.Token
 	// DisableQUIC leaves UDP alone.
 	DisableQUIC bool
-	Logger      *slog.Logger
+	// Proxy finds the proxy for a request, as http.ProxyFromEnvironment does; nil
+	// knows none. DialTCP and DialUDP open sockets; nil opens the machine's.
+	Proxy   func(*http.Request) (*url.URL, error)
+	DialTCP func(ctx context.Context, network, address string) (net.Conn, error)
+	DialUDP func(ctx context.Context) (net.PacketConn, error)
+	Logger  *slog.Logger
 }
 
 // NewLink draws the pilot's identity and key. It connects with the first call.
@@ -48,7 +55,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	l := &Link{id: protocol.NewPilotID(), ticket: c.Ticket, key: key, logger: c.Logger}
 	base := transport.ClientConfig{
 		Cluster: c.Ticket.Cluster, Addresses: c.Ticket.Addresses, Pins: []protocol.Digest{c.Ticket.Pin},
-		Proxy: http.ProxyFromEnvironment, DisableQUIC: c.DisableQUIC, UserAgent: "floe-pilot/" + protocol.Version, Logger: c.Logger,
+		Proxy: c.Proxy, DialTCP: c.DialTCP, DialUDP: c.DialUDP, DisableQUIC: c.DisableQUIC, UserAgent: "floe-pilot/" + protocol.Version, Logger: c.Logger,
 	}
 	enrol := base
 	enrol.Door = transport.DoorEnrol
@@ -175,9 +182,9 @@ func (l *Link) GetBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, e
 	return resp.Body, nil
 }
 
-// putBlob stores bytes for a lease. body is read once; where it can be rewound,
+// PutBlob stores bytes for a lease. body is read once; where it can be rewound,
 // an unknown outcome is repeated.
-func (l *Link) putBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
+func (l *Link) PutBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
 	for try := 0; ; try++ {
 		err := l.putOnce(ctx, lease, class, d, size, body)
 		seeker, rewinds := body.(io.Seeker)
@@ -231,7 +238,7 @@ func (l *Link) putOnce(ctx context.Context, lease *protocol.Lease, class string,
 
 // leaseBlobs is the blob store as one attempt may use it (stage.Blobs).
 type leaseBlobs struct {
-	link  coordinators
+	link  Coordinators
 	lease *protocol.Lease
 }
 
@@ -240,5 +247,5 @@ func (b leaseBlobs) GetBlob(ctx context.Context, d protocol.Digest) (io.ReadClos
 }
 
 func (b leaseBlobs) PutBlob(ctx context.Context, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
-	return b.link.putBlob(ctx, b.lease, "temp", d, size, body)
+	return b.link.PutBlob(ctx, b.lease, "temp", d, size, body)
 }

@@ -42,12 +42,21 @@ type Config struct {
 	// Groups are control groups to run payloads in; nil does without.
 	Groups *payload.Groups
 	Logger *slog.Logger
+
+	// Measure says what the node has, Payload runs what is leased, and BootTime is the
+	// clock of the fence; nil takes hardware.Measure, payload.Run and the kernel's.
+	Measure  func(context.Context, hardware.Options) (protocol.Resources, hardware.Report)
+	Payload  Payload
+	BootTime func() time.Duration
 }
+
+// Payload runs the trays of a task in an attempt's directory (payload.Run).
+type Payload func(ctx context.Context, task payload.Task, limits payload.Limits, dir payload.Dir, o payload.Options) payload.Outcome
 
 // Pilot is one pilot process.
 type Pilot struct {
 	config  Config
-	link    coordinators
+	link    Coordinators
 	cache   *cache.Store
 	spool   *spool.Spool
 	logger  *slog.Logger
@@ -72,15 +81,15 @@ type Pilot struct {
 	gone  chan struct{} // closed when ended
 }
 
-// coordinators are what a pilot speaks to (Link).
-type coordinators interface {
+// Coordinators are what a pilot speaks to; see Link for what each method promises.
+type Coordinators interface {
 	ID() protocol.PilotID
 	Key() ed25519.PrivateKey
 	Enrol(ctx context.Context, r protocol.EnrolRequest) (*protocol.EnrolReply, error)
 	Renew(ctx context.Context) error
 	Exchange(ctx context.Context, r *protocol.ExchangeRequest) (*protocol.ExchangeReply, error)
 	GetBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, error)
-	putBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error
+	PutBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error
 	Close()
 }
 
@@ -140,6 +149,11 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer link.Close()
+	return RunOver(ctx, c, link)
+}
+
+// RunOver is Run over a link that is there, which it does not close.
+func RunOver(ctx context.Context, c Config, link Coordinators) error {
 	p, err := open(c, link)
 	if err != nil {
 		return refuse(ctx, &c, err)
@@ -151,7 +165,7 @@ func Run(ctx context.Context, c Config) error {
 func (p *Pilot) live(ctx context.Context) error {
 	defer p.clean()
 	c := p.config
-	offer, report := hardware.Measure(ctx, measureOptions(&c))
+	offer, report := c.Measure(ctx, measureOptions(&c))
 	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
 	for _, problem := range report.Problems {
 		c.Logger.Warn("node has a problem", "err", problem)
@@ -184,10 +198,19 @@ func (p *Pilot) clean() {
 	}
 }
 
-func open(c Config, link coordinators) (*Pilot, error) {
+func open(c Config, link Coordinators) (*Pilot, error) {
+	if c.Measure == nil {
+		c.Measure = hardware.Measure
+	}
+	if c.Payload == nil {
+		c.Payload = payload.Run
+	}
+	if c.BootTime == nil {
+		c.BootTime = bootTime
+	}
 	p := &Pilot{
 		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), gone: make(chan struct{}), attempts: map[protocol.LeaseID]*running{},
-		now: bootTime,
+		now: c.BootTime,
 	}
 	var err error
 	if p.scratch, p.claim, err = makeScratch(c.Scratch, link.ID(), c.Logger); err != nil {

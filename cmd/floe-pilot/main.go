@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -120,7 +121,7 @@ func (o *options) run(ctx context.Context) error {
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	return pilot.Run(ctx, pilot.Config{
-		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Logger: logger},
+		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, Logger: logger},
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		Offer:    protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
