@@ -46,6 +46,7 @@ var layers = []struct {
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
 
 	{"cmd/floe", []string{"*"}, "wires everything"},
+	{"scripts/benchmarks", []string{"*"}, "measures any part of floe, and the whole"},
 	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/payload", "pilot/stage"}, "small: no coordinator inside"},
 }
 
