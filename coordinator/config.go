@@ -10,6 +10,7 @@ import (
 
 	"floe/coordinator/replica"
 	"floe/coordinator/server"
+	"floe/coordinator/state"
 	"floe/protocol"
 )
 
@@ -36,6 +37,9 @@ type Config struct {
 	Others []string
 	// Found makes a new cluster of this coordinator alone where Dir has no record yet.
 	Found bool
+	// Format is the newest format of the record that this coordinator lets the
+	// cluster use; zero is state.Format, the newest that it can.
+	Format uint32
 	// FirstToken is recorded as an administrator's when the cluster is founded.
 	FirstToken protocol.Token
 	// DisableQUIC serves over TCP only.
@@ -71,6 +75,9 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			all = append(all, fmt.Errorf("%s %q: want host:port", what, address))
 		}
+	}
+	if c.Format > state.Format {
+		all = append(all, fmt.Errorf("format %d: this build knows 1 to %d", c.Format, state.Format))
 	}
 	if c.Dir == "" || c.Logger == nil {
 		all = append(all, errors.New("dir and logger must be set"))

@@ -35,6 +35,9 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if c.Format == 0 {
+		c.Format = state.Format
+	}
 	n := &node{config: c, cluster: cluster}
 	if err := n.open(); err != nil {
 		return errors.Join(err, n.close())
@@ -74,7 +77,7 @@ func (n *node) open() (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
-		Peers: n.peers, Authority: n.cluster, Policy: policy, Timing: c.Server, Logger: log,
+		Peers: n.peers, Authority: n.cluster, Policy: policy, Timing: c.Server, Format: c.Format, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -202,6 +205,9 @@ func (n *node) introduce(ctx context.Context) error {
 
 func (n *node) introduceOnce(ctx context.Context, self *state.PutMember) error {
 	if term, _ := n.record.Leading(); term != 0 {
+		if err := n.beginFormat(ctx); err != nil {
+			return err
+		}
 		if _, err := n.record.Propose(ctx, self); err != nil {
 			return err
 		}
@@ -215,6 +221,23 @@ func (n *node) introduceOnce(ctx context.Context, self *state.PutMember) error {
 	}
 	return n.peers.admit(ctx, self)
 }
+
+// beginFormat has a cluster that is being founded begin with the newest format.
+func (n *node) beginFormat(ctx context.Context) error {
+	var founded bool
+	n.record.Read(func(m *state.Machine) { founded = m.Founded() || m.Format() >= n.config.Format })
+	if !n.config.Found || founded {
+		return nil
+	}
+	a, err := n.record.Propose(ctx, &state.SetFormat{By: founding, Format: n.config.Format})
+	if err != nil {
+		return err
+	}
+	return a.Err()
+}
+
+// founding is whose actions those are that a new cluster begins with.
+var founding = state.Action{Actor: "<founder>", Reason: "the cluster was founded"}
 
 func (n *node) isMember() bool {
 	for _, m := range n.record.replica.Members() {
@@ -231,7 +254,6 @@ func (n *node) recordFirstToken(ctx context.Context) error {
 	if !n.config.Found || t.Secret == "" {
 		return nil
 	}
-	by := state.Action{Actor: "<founder>", Reason: "the cluster was founded"}
 	user := protocol.UserID(t.ID)
 	// Once there is anybody, the token is theirs to revoke, and does not come back.
 	var founded bool
@@ -241,8 +263,8 @@ func (n *node) recordFirstToken(ctx context.Context) error {
 	}
 	// The user comes last: where it is missing, all is done again.
 	for _, c := range []state.Command{
-		&state.PutToken{By: by, Hash: t.Secret.Digest(), User: user, Role: "admin", Description: "made by floe init"},
-		&state.PutUser{By: by, User: user, Role: "admin"},
+		&state.PutToken{By: founding, Hash: t.Secret.Digest(), User: user, Role: "admin", Description: "made by floe init"},
+		&state.PutUser{By: founding, User: user, Role: "admin"},
 	} {
 		a, err := n.record.Propose(ctx, c)
 		if err != nil {

@@ -73,7 +73,9 @@ type Config struct {
 	Authority Authority
 	Policy    *auth.Policy
 	Timing    Timing
-	Logger    *slog.Logger
+	// Format is the newest format of the record that this coordinator supports.
+	Format uint32
+	Logger *slog.Logger
 }
 
 // Timing are the spans after which the leader acts. Zero takes the default.
@@ -130,6 +132,9 @@ type Server struct {
 // New returns a server; Handler serves before Run only what needs no leader.
 func New(c Config) (*Server, error) {
 	c.Timing = c.Timing.withDefaults()
+	if c.Format == 0 {
+		c.Format = state.Format
+	}
 	s := &Server{
 		Config: c, watch: newWatch(c.Timing), parked: newParking(), changes: newChanges(),
 		tails: blob.NewTails(tailBytes, tailsBytes), mux: http.NewServeMux(),
@@ -210,6 +215,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) propose(ctx context.Context, c state.Command) (state.Answer, error) {
 	if err := c.Validate(); err != nil {
 		return state.Answer{}, protocol.Errorf(protocol.CodeBadRequest, "%v", err)
+	}
+	if err := s.permits(c); err != nil {
+		return state.Answer{}, err
 	}
 	a, err := s.Record.Propose(ctx, c)
 	if err != nil {

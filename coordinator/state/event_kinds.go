@@ -106,6 +106,9 @@ func (*LeaderChanged) Kind() EventKind { return EventLeaderChanged }
 // Kind returns the event's number in history.
 func (*TokenChanged) Kind() EventKind { return EventTokenChanged }
 
+// Kind returns the event's number in history.
+func (*MemberChanged) Kind() EventKind { return EventMemberChanged }
+
 func newEvent(k EventKind) EventBody {
 	switch k {
 	case EventDatasetSubmitted:
@@ -158,6 +161,8 @@ func newEvent(k EventKind) EventBody {
 		return new(LeaderChanged)
 	case EventTokenChanged:
 		return new(TokenChanged)
+	case EventMemberChanged:
+		return new(MemberChanged)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ const (
 	EventFormatRaised      EventKind = 23
 	EventLeaderChanged     EventKind = 24
 	EventTokenChanged      EventKind = 25
+	EventMemberChanged     EventKind = 26
 )
 
 // DatasetSubmitted says that a dataset exists.
@@ -280,4 +281,13 @@ type LeaderChanged struct {
 type TokenChanged struct {
 	Hash protocol.Digest `cbor:"1,keyasint"`
 	User protocol.UserID `cbor:"2,keyasint,omitempty"`
+}
+
+// MemberChanged gives a coordinator as it now stands; Removed says that it left for
+// good. Since format 2.
+type MemberChanged struct {
+	Node    protocol.NodeID `cbor:"1,keyasint"`
+	Address string          `cbor:"2,keyasint,omitempty"`
+	Raft    string          `cbor:"3,keyasint,omitempty"`
+	Removed bool            `cbor:"4,keyasint,omitempty"`
 }

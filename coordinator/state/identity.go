@@ -86,6 +86,20 @@ func (m *Machine) dropJoin(j *JoinToken) {
 	m.emit(&TokenChanged{Hash: j.Hash})
 }
 
+// dropJoins ends the invitations for one name.
+func (m *Machine) dropJoins(kind JoinKind, name string) {
+	var joins []*JoinToken
+	m.joins.Scan(func(_ string, j *JoinToken) bool {
+		if j.For == kind && j.Name == name {
+			joins = append(joins, j)
+		}
+		return true
+	})
+	for _, j := range joins {
+		m.dropJoin(j)
+	}
+}
+
 func (p *PutJoinToken) apply(m *Machine) Answer {
 	key := string(p.Hash[:])
 	if old, known := m.joins.Get(key); known {

@@ -8,10 +8,6 @@ import (
 	"floe/protocol"
 )
 
-// Format is the newest format of the record that this build knows. It gates
-// changes of meaning: a machine follows the format its log raised it to.
-const Format = 1
-
 // generation counts snapshots. An object of an older generation is shared with a
 // Frozen and must be copied before it is changed.
 type generation uint64
@@ -150,6 +146,9 @@ func (m *Machine) advance(e *Entry) {
 // do carries out one command: the control actions among them once per key and
 // with an audit record.
 func (m *Machine) do(c Command) Answer {
+	if refused := m.takes(c); refused != nil {
+		return *refused
+	}
 	action, isAction := c.(control)
 	if !isAction {
 		return c.apply(m)
@@ -222,14 +221,3 @@ func (c *Checkpoint) apply(m *Machine) Answer {
 }
 
 func (*Tick) apply(*Machine) Answer { return Answer{} }
-
-func (s *SetFormat) apply(m *Machine) Answer {
-	switch {
-	case s.Format < m.format:
-		return refuse(protocol.CodeConflict, fmt.Sprintf("the format is %d already; it is never lowered", m.format))
-	case s.Format > m.format:
-		m.format = s.Format
-		m.emit(&FormatRaised{Format: s.Format})
-	}
-	return Answer{}
-}

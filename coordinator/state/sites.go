@@ -58,16 +58,7 @@ func (m *Machine) dropInvitations(s protocol.SiteID) {
 	for _, t := range tickets {
 		m.dropTicket(t)
 	}
-	var joins []*JoinToken
-	m.joins.Scan(func(_ string, j *JoinToken) bool {
-		if j.For == JoinSite && j.Name == string(s) {
-			joins = append(joins, j)
-		}
-		return true
-	})
-	for _, j := range joins {
-		m.dropJoin(j)
-	}
+	m.dropJoins(JoinSite, string(s))
 }
 
 func (m *Machine) pilotsOf(s protocol.SiteID) []protocol.PilotID {
