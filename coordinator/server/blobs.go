@@ -159,7 +159,7 @@ func (s *Server) attemptOwner(r *http.Request, caller transport.Caller, class bl
 	if err != nil {
 		return "", protocol.Errorf(protocol.CodeBadRequest, "%s: %v", headerLease, err)
 	}
-	pilot, err := s.pilotOf(caller)
+	pilot, err := s.core.pilotOf(caller)
 	if term, _ := s.Record.Leading(); err != nil && term == 0 {
 		return "", protocol.Errorf(protocol.CodeUnknown, "pilot %s is not known here yet; repeat the request", caller.Pilot)
 	}
@@ -175,7 +175,7 @@ func (s *Server) attemptOwner(r *http.Request, caller transport.Caller, class bl
 		}
 		return "", protocol.Errorf(protocol.CodeStale, "lease %v of task %v is not current", id, task)
 	}
-	if !s.passkey(&lease, &pilot).Matches(protocol.Passkey(r.Header.Get(headerPasskey))) {
+	if !s.core.passkey(&lease, &pilot).Matches(protocol.Passkey(r.Header.Get(headerPasskey))) {
 		return "", protocol.Errorf(protocol.CodeStale, "the passkey is not that of lease %v", id)
 	}
 	if class == blob.Log {

@@ -48,7 +48,7 @@ func (s *Server) describePilot(p *state.Pilot) protocol.Pilot {
 	for _, h := range p.Leases {
 		reply.Leases = append(reply.Leases, h.Task.String())
 	}
-	if seen, over := s.watch.presence(p.ID); !seen.IsZero() {
+	if seen, over := s.core.watch.presence(p.ID); !seen.IsZero() {
 		reply.LastSeen, reply.Transport = seen.UnixMilli(), over
 	}
 	return reply

@@ -3,7 +3,10 @@
 //
 // Nouns: a caller (who speaks, from transport), a verb (one handler), the watch
 // (the leader's memory of leases and pilots: when each was last heard of and in
-// which phase), a parked exchange (a pilot that waits for work).
+// which phase), a parked exchange (a pilot that waits for work). What decides about
+// pilots is apart from what waits: a [Core] is steps that are told the time and
+// return what to propose; [Server] runs them with requests and the clock, and
+// cmd/simulation the same ones in virtual time. That is what is exported for it.
 //
 // What is authoritative: the record for what is leased to whom, the ledger for
 // what happened, the blob store for bytes. The watch is a leader's guess about

@@ -29,7 +29,7 @@ func (s *Server) explain(_ context.Context, in *TaskPath) (*body[protocol.Explan
 		}
 	case protocol.TaskProcessing, protocol.TaskCopied:
 		if e.Lease != nil {
-			phase := s.watch.phase(e.Lease.ID)
+			phase := s.core.watch.phase(e.Lease.ID)
 			say("attempt %d runs at %s under pilot %s (%v)", e.Attempt, e.Lease.Site, e.Lease.Pilot, phase)
 		}
 	case protocol.TaskQueued:

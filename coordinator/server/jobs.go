@@ -85,7 +85,7 @@ func (s *Server) describeTask(m *state.Machine, d *state.Dataset, id protocol.Ta
 	t.State, _ = m.TaskState(id)
 	if l, ok := m.Lease(id); ok && l.State != state.Lapsed {
 		t.Lease, t.Site, t.Pilot = l.ID.String(), l.Site, l.Pilot
-		if p := s.watch.phase(l.ID); p != 0 {
+		if p := s.core.watch.phase(l.ID); p != 0 {
 			t.Phase = p.String()
 		}
 		if p, ok := m.Pilot(l.Pilot); ok {

@@ -61,8 +61,7 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 	site := record.ID
 	s.passes.heard(site)
 	reply := new(protocol.LaunchReply)
-	sender := state.Pilot{Site: site}
-	reply.Answers = s.admitReports(ctx, &sender, request.Reports)
+	reply.Answers = s.admitReports(ctx, site, request.Reports)
 	reply.Addresses, _ = s.addresses()
 	if len(request.Ended) > 0 {
 		if _, err := s.propose(ctx, &state.EndLaunches{Site: site, Launches: request.Ended, Reason: "its pilot job is gone"}); err != nil {
@@ -169,7 +168,7 @@ func (s *Server) grantLaunches(ctx context.Context, site protocol.SiteID, shape 
 			launching = r.Launches
 		}
 	})
-	idle := s.parked.idle(site)
+	idle := s.core.parked.idle(site)
 	cores := uint64(max(shape.Offer.Cores, 1))
 	wanted := (demand.Cores + cores - 1) / cores
 	want := wanted

@@ -125,8 +125,8 @@ func TestAPilotThatLeftIsNotWatched(t *testing.T) {
 		synctest.Wait()
 		r.do(&state.LeavePilot{Pilot: p.caller.Pilot, Verdict: protocol.VerdictLost, Reason: "its node is gone"})
 		quiet(5 * time.Minute)
-		if !x.isDone() || r.watch.count() != 0 {
-			t.Errorf("exchange done: %v; %d pilots watched, want none", x.isDone(), r.watch.count())
+		if !x.isDone() || r.core.watch.count() != 0 {
+			t.Errorf("exchange done: %v; %d pilots watched, want none", x.isDone(), r.core.watch.count())
 		}
 	})
 }

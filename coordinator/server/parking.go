@@ -59,10 +59,11 @@ func (p *parking) isSuperseded(s *space) bool {
 	return s.superseded
 }
 
-// leave ends the wait, whoever ended it.
-func (p *parking) leave(s *space) {
+// leave ends the wait and tells whether somebody else had ended it before.
+func (p *parking) leave(s *space) (woken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	woken = s.done
 	p.wakeLocked(s)
 	// The order is swept when more than half of it has left.
 	if len(p.order) > 2*len(p.spaces)+16 {
@@ -75,6 +76,7 @@ func (p *parking) leave(s *space) {
 		clear(p.order[len(kept):])
 		p.order = kept
 	}
+	return woken
 }
 
 func (p *parking) wakeLocked(s *space) {

@@ -121,8 +121,7 @@ func (t Timing) withDefaults() Timing {
 // Server answers the API. Its methods may be called concurrently.
 type Server struct {
 	Config
-	watch   *watch
-	parked  *parking
+	core    *Core
 	tails   *blob.Tails
 	changes *changes
 	mux     *http.ServeMux
@@ -136,7 +135,7 @@ func New(c Config) (*Server, error) {
 		c.Format = state.Format
 	}
 	s := &Server{
-		Config: c, watch: newWatch(c.Timing), parked: newParking(), changes: newChanges(),
+		Config: c, core: NewCore(c.Record, c.Authority, c.Timing), changes: newChanges(),
 		tails: blob.NewTails(tailBytes, tailsBytes), mux: http.NewServeMux(),
 	}
 	if err := s.routes(); err != nil {
@@ -166,7 +165,7 @@ func (s *Server) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			}
 			stop()
-			s.parked.wakeAll()
+			s.core.EndTerm()
 		} else {
 			select {
 			case <-changed:
@@ -174,7 +173,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		}
 		if ctx.Err() != nil {
-			s.parked.wakeAll()
+			s.core.EndTerm()
 			return nil
 		}
 	}
@@ -183,9 +182,8 @@ func (s *Server) Run(ctx context.Context) error {
 // Observe takes the events of one applied entry. It is called in order by the
 // goroutine that applies, and only remembers.
 func (s *Server) Observe(events []state.Event) {
+	s.core.Observe(time.Now(), events)
 	for i := range events {
-		s.watch.observe(&events[i])
-		s.parked.observe(&events[i])
 		s.changes.observe(&events[i])
 	}
 }

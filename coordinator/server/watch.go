@@ -43,13 +43,19 @@ func newWatch(t Timing) *watch {
 }
 
 // observe follows the record.
-func (w *watch) observe(e *state.Event) {
+func (w *watch) observe(now time.Time, events []state.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for i := range events {
+		w.observeLocked(now, &events[i])
+	}
+}
+
+func (w *watch) observeLocked(now time.Time, e *state.Event) {
 	switch b := e.Body.(type) {
 	case *state.LeaseGranted:
 		w.leases[b.Lease] = &watchedLease{
-			task: b.Task, pilot: b.Pilot, phase: protocol.PhaseOffered, deadline: time.Now().Add(w.timing.Offer),
+			task: b.Task, pilot: b.Pilot, phase: protocol.PhaseOffered, deadline: now.Add(w.timing.Offer),
 		}
 	case *state.LeaseLapsed:
 		if l := w.leases[b.Lease]; l != nil {
@@ -57,12 +63,12 @@ func (w *watch) observe(e *state.Event) {
 		}
 	case *state.LeaseRevived:
 		if l := w.leases[b.Lease]; l != nil {
-			l.lapsed, l.expiring, l.deadline = false, false, time.Now().Add(w.timing.Lease)
+			l.lapsed, l.expiring, l.deadline = false, false, now.Add(w.timing.Lease)
 		}
 	case *state.AttemptEnded:
 		if b.Accepted && b.Next == protocol.TaskCopied {
 			if l := w.leases[b.Lease]; l != nil {
-				l.phase, l.lapsed, l.expiring, l.deadline = protocol.PhaseCleaning, false, false, time.Now().Add(w.timing.Lease)
+				l.phase, l.lapsed, l.expiring, l.deadline = protocol.PhaseCleaning, false, false, now.Add(w.timing.Lease)
 				break
 			}
 		}
@@ -70,7 +76,7 @@ func (w *watch) observe(e *state.Event) {
 	case *state.AttemptCleaned:
 		delete(w.leases, b.Lease)
 	case *state.PilotEnrolled:
-		w.pilots[b.Pilot] = &watchedPilot{seen: time.Now()}
+		w.pilots[b.Pilot] = &watchedPilot{seen: now}
 	case *state.PilotLeft:
 		delete(w.pilots, b.Pilot)
 	}
@@ -78,8 +84,7 @@ func (w *watch) observe(e *state.Event) {
 
 // reset starts the watch of a new leader from the record: everything was heard of
 // just now (I-9).
-func (w *watch) reset(leases []state.Lease, pilots []state.Pilot) {
-	now := time.Now()
+func (w *watch) reset(now time.Time, leases []state.Lease, pilots []state.Pilot) (watchedLeases, watchedPilots int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.leases)
@@ -98,12 +103,12 @@ func (w *watch) reset(leases []state.Lease, pilots []state.Pilot) {
 			w.pilots[p.ID] = &watchedPilot{seen: now}
 		}
 	}
+	return len(w.leases), len(w.pilots)
 }
 
 // grace gives every lease and pilot a full term: this process was stalled, and
 // what it did not hear may have been said.
-func (w *watch) grace() {
-	now := time.Now()
+func (w *watch) grace(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.leases {
@@ -116,20 +121,20 @@ func (w *watch) grace() {
 
 // heard notes a sign of life of a pilot. One that is not watched has just left, or
 // the watch of a new leader has not begun, which will count from then.
-func (w *watch) heard(pilot protocol.PilotID, transport string) {
+func (w *watch) heard(now time.Time, pilot protocol.PilotID, transport string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := w.pilots[pilot]; p != nil {
-		p.seen, p.transport = time.Now(), transport
+		p.seen, p.transport = now, transport
 	}
 }
 
 // renew notes that a pilot holds a lease in a phase.
-func (w *watch) renew(id protocol.LeaseID, phase protocol.Phase) {
+func (w *watch) renew(now time.Time, id protocol.LeaseID, phase protocol.Phase) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l := w.leases[id]; l != nil && !l.lapsed {
-		l.deadline = time.Now().Add(w.timing.Lease)
+		l.deadline = now.Add(w.timing.Lease)
 		l.expiring = false
 		if phase != 0 {
 			l.phase = phase
@@ -166,12 +171,14 @@ func (w *watch) count() int {
 
 // overdue lists what has been silent for too long: leases to expire, each marked
 // as expiring first, and pilots to give up. A pilot with a lapsed lease goes on
-// working, and may come back to it, until its fence.
-func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
-	now := time.Now()
+// working, and may come back to it, until its fence. Both come in order, behind
+// what the list holds already.
+func (w *watch) overdue(now time.Time, term uint64, list []state.Command) []state.Command {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	live, lapsed := map[protocol.PilotID]bool{}, map[protocol.PilotID]bool{}
+	var leases []*state.Expire
+	var pilots []protocol.PilotID
 	for id, l := range w.leases {
 		if l.lapsed {
 			lapsed[l.pilot] = true
@@ -182,7 +189,7 @@ func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
 			continue
 		}
 		l.expiring = true
-		leases = append(leases, state.Expire{Lease: id, Task: l.task})
+		leases = append(leases, &state.Expire{Lease: id, Task: l.task, Term: term})
 	}
 	for id, p := range w.pilots {
 		patience := w.timing.Pilot
@@ -194,7 +201,15 @@ func (w *watch) overdue() (leases []state.Expire, pilots []protocol.PilotID) {
 			pilots = append(pilots, id)
 		}
 	}
-	return leases, pilots
+	slices.SortFunc(leases, func(a, b *state.Expire) int { return a.Lease.Compare(b.Lease) })
+	slices.Sort(pilots)
+	for _, e := range leases {
+		list = append(list, e)
+	}
+	for _, id := range pilots {
+		list = append(list, &state.LeavePilot{Pilot: id, Verdict: protocol.VerdictLost, Reason: "silent"})
+	}
+	return list
 }
 
 // refused settles an expiry that was not applied: what the record does not know
@@ -226,82 +241,45 @@ func isGone(err error) bool {
 	return code == protocol.CodeStale || code == protocol.CodeNotFound
 }
 
-// watchEvery is how often the leader looks for silence.
-const watchEvery = time.Second
-
-// tickAfter is how long the log may be quiet before the leader moves record time on.
-const tickAfter = time.Minute
-
 // lead does the leader's work of one term until ctx ends.
-func (s *Server) lead(ctx context.Context, term uint64) {
-	var leases []state.Lease
-	var pilots []state.Pilot
-	s.Record.Read(func(m *state.Machine) {
-		leases = slices.Collect(m.Leases())
-		pilots = slices.Collect(m.Pilots(""))
-		// While nothing is applied: a lease granted in between would never be watched.
-		s.watch.reset(leases, pilots)
-	})
-	s.Logger.Info("leading", "term", term, "leases", len(leases), "pilots", len(pilots))
-	tick := time.NewTicker(watchEvery)
+func (s *Server) lead(ctx context.Context, number uint64) {
+	term, leases, pilots := s.core.BeginTerm(time.Now(), number)
+	s.Logger.Info("leading", "term", number, "leases", leases, "pilots", pilots)
+	tick := time.NewTicker(LookEvery)
 	defer tick.Stop()
-	last := time.Now()
-	moved, at := s.Record.Applied(), last
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if pause := time.Since(last); pause > s.Timing.Stall {
-			s.Logger.Warn("this coordinator was stalled; every lease gets a full term", "took", pause)
-			s.watch.grace()
+		proposals, stalled := term.Look(time.Now())
+		if stalled > 0 {
+			s.Logger.Warn("this coordinator was stalled; every lease gets a full term", "took", stalled)
 		}
-		last = time.Now()
-		if applied := s.Record.Applied(); applied != moved {
-			moved, at = applied, last
-		} else if last.Sub(at) >= tickAfter {
-			// Record time stands still in a quiet log, and what is due would never end.
-			at = last
-			if _, err := s.propose(ctx, &state.Tick{}); err != nil && ctx.Err() == nil {
-				s.Logger.Warn("record time not moved on", "err", err)
+		for some := range slices.Chunk(proposals, lookAtOnce) {
+			for i, fate := range s.proposeAll(ctx, some) {
+				if err := fate.refusal(); err != nil && ctx.Err() == nil {
+					s.notSilenced(some[i], err)
+					term.Settle(some[i], err)
+				}
 			}
 		}
-		s.giveUp(ctx, term)
 	}
 }
 
-// giveUpAtOnce is how many silent leases or pilots are proposed together, so that
-// they share entries: one after another, the many that fall silent with a site
-// would look like a stall of this coordinator.
-const giveUpAtOnce = 256
+// lookAtOnce is how much of one look is proposed together, so that it shares
+// entries: one after another, the many that fall silent with a site would look like
+// a stall of this coordinator.
+const lookAtOnce = 256
 
-// giveUp expires what is overdue and returns when that is settled.
-func (s *Server) giveUp(ctx context.Context, term uint64) {
-	leases, pilots := s.watch.overdue()
-	var proposed sync.WaitGroup
-	for some := range slices.Chunk(leases, giveUpAtOnce) {
-		for _, e := range some {
-			proposed.Go(func() {
-				e.Term = term
-				if _, err := s.propose(ctx, &e); err != nil && ctx.Err() == nil {
-					s.Logger.Warn("silent lease not expired", "lease", e.Lease, "task", e.Task, "err", err)
-					s.watch.refused(e.Lease, err)
-				}
-			})
-		}
-		proposed.Wait()
-	}
-	for some := range slices.Chunk(pilots, giveUpAtOnce) {
-		for _, p := range some {
-			proposed.Go(func() {
-				c := &state.LeavePilot{Pilot: p, Verdict: protocol.VerdictLost, Reason: "silent"}
-				if _, err := s.propose(ctx, c); err != nil && ctx.Err() == nil {
-					s.Logger.Warn("silent pilot not given up", "pilot", p, "err", err)
-					s.watch.stays(p, err)
-				}
-			})
-		}
-		proposed.Wait()
+func (s *Server) notSilenced(c state.Command, err error) {
+	switch c := c.(type) {
+	case *state.Expire:
+		s.Logger.Warn("silent lease not expired", "lease", c.Lease, "task", c.Task, "err", err)
+	case *state.LeavePilot:
+		s.Logger.Warn("silent pilot not given up", "pilot", c.Pilot, "err", err)
+	case *state.Tick:
+		s.Logger.Warn("record time not moved on", "err", err)
 	}
 }

@@ -1,0 +1,421 @@
+package server
+
+import (
+	"time"
+
+	"floe/coordinator/state"
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+// Exchange is one exchange under way, as steps that do not wait: Next says what it
+// needs until it says that the reply is there. A driver that gives it up calls
+// Abandon.
+type Exchange struct {
+	core      *Core
+	pilot     state.Pilot
+	transport string
+	request   *protocol.ExchangeRequest
+	reply     *protocol.ExchangeReply
+	err       error
+
+	stage     stage
+	reports   *Admission
+	proposals []state.Command
+	revive    []protocol.HeldLease // what the proposals of stageReviving revive
+
+	// Of its search for work.
+	until   time.Time // zero does not park
+	urgent  bool      // has something to say at once
+	again   bool      // has been parked, or has tried
+	tries   int
+	place   *space
+	deposed <-chan struct{}
+}
+
+// Turn is what an exchange needs next.
+type Turn uint8
+
+const (
+	// TurnReply needs nothing: Reply has the answer.
+	TurnReply Turn = iota + 1
+	// TurnPropose needs the Proposals to be proposed and Settle to be told their fates.
+	TurnPropose
+	// TurnWait needs that Woken or Deposed is closed, or that Until has come.
+	TurnWait
+)
+
+// stage is how far an exchange has come.
+type stage uint8
+
+const (
+	stageReports   stage = iota + 1 // its reports are to be proposed
+	stageReporting                  // they are proposed
+	stageLeaving                    // its good-bye is proposed
+	stageRenewing                   // what it lists is to be renewed
+	stageReviving                   // lapsed leases are proposed to live again
+	stageLooking                    // it looks for work
+	stageAcquiring                  // an acquisition is proposed
+	stageParked                     // it waits
+	stageAgain                      // it begins to look again
+	stageDone
+)
+
+// Begin takes a pilot's exchange, or refuses it.
+func (c *Core) Begin(now time.Time, caller transport.Caller, request *protocol.ExchangeRequest) (*Exchange, error) {
+	if err := checkExchange(request); err != nil {
+		return nil, err
+	}
+	pilot, err := c.pilotOf(caller)
+	if err != nil {
+		return nil, err
+	}
+	c.watch.heard(now, pilot.ID, caller.Transport)
+	x := &Exchange{
+		core: c, pilot: pilot, transport: caller.Transport, request: request, reply: &protocol.ExchangeReply{Next: c.pace()},
+		stage: stageReports,
+	}
+	x.reports = c.Admit(pilot.Site, request.Reports)
+	return x, nil
+}
+
+// Next goes as far as it can and says what is needed.
+func (x *Exchange) Next(now time.Time) Turn {
+	for {
+		switch x.stage {
+		case stageReports:
+			if x.proposals = x.reports.Proposals(); len(x.proposals) > 0 {
+				x.stage = stageReporting
+				return TurnPropose
+			}
+			x.reported()
+		case stageRenewing:
+			if x.renew(now); len(x.proposals) > 0 {
+				x.stage = stageReviving
+				return TurnPropose
+			}
+			x.renewed(now)
+		case stageLooking:
+			if turn := x.look(now); turn != 0 {
+				return turn
+			}
+		case stageParked:
+			x.unpark(now)
+		case stageAgain:
+			x.parkAgain(now)
+		case stageDone:
+			return TurnReply
+		default: // what is proposed is not settled yet
+			return TurnPropose
+		}
+	}
+}
+
+// Proposals are the commands to propose after TurnPropose, all at once.
+func (x *Exchange) Proposals() []state.Command { return x.proposals }
+
+// Settle takes the fates of the proposals, in their order.
+func (x *Exchange) Settle(now time.Time, fates []Fate) {
+	switch x.stage {
+	case stageReporting:
+		x.reports.Settle(fates)
+		x.reported()
+	case stageLeaving:
+		x.finish(fates[0].refusal())
+	case stageReviving:
+		x.revived(now, fates)
+		x.renewed(now)
+	case stageAcquiring:
+		x.acquired(&fates[0])
+	}
+}
+
+// Woken is closed when there is reason to look again; after TurnWait.
+func (x *Exchange) Woken() <-chan struct{} { return x.place.wake }
+
+// Deposed is closed when this node leads no more; after TurnWait.
+func (x *Exchange) Deposed() <-chan struct{} { return x.deposed }
+
+// Until is when the exchange has waited long enough; after TurnWait.
+func (x *Exchange) Until() time.Time { return x.until }
+
+// Reply is the answer after TurnReply, without the coordinators' addresses.
+func (x *Exchange) Reply() (*protocol.ExchangeReply, error) {
+	if x.err != nil {
+		return nil, x.err
+	}
+	return x.reply, nil
+}
+
+// Abandon ends an exchange that nobody waits for any more.
+func (x *Exchange) Abandon() {
+	if x.place != nil {
+		x.core.parked.leave(x.place)
+	}
+	x.stage = stageDone
+}
+
+func (x *Exchange) finish(err error) { x.stage, x.err = stageDone, err }
+
+// reported goes on behind the reports.
+func (x *Exchange) reported() {
+	x.reply.Answers = x.reports.Answers()
+	x.stage = stageRenewing
+	if x.request.Leaving {
+		reason := x.request.Reason
+		if len(reason) > protocol.MaxName {
+			reason = reason[:protocol.MaxName]
+		}
+		x.stage = stageLeaving
+		x.proposals = []state.Command{&state.LeavePilot{Pilot: x.pilot.ID, Verdict: protocol.VerdictPreempted, Reason: reason}}
+	}
+}
+
+// renew renews what the pilot lists, orders it to abandon what is not current, and
+// sends again what it was granted and does not list. Lapsed leases are proposed to
+// live again.
+func (x *Exchange) renew(now time.Time) {
+	x.proposals, x.revive = nil, x.revive[:0]
+	listed := make(map[protocol.LeaseID]bool, len(x.request.Held))
+	var again []state.Grant
+	var draining bool
+	x.core.record.Read(func(m *state.Machine) {
+		for _, h := range x.request.Held {
+			listed[h.Lease] = true
+			l, ok := m.Lease(h.Task)
+			switch {
+			case settled(x.reply, h.Lease):
+				// Its report was answered just now: that says all.
+			case !ok || l.ID != h.Lease || l.Pilot != x.pilot.ID:
+				x.order(protocol.OrderAbandon, h.Lease, "the lease is no longer current")
+			case l.State == state.Lapsed:
+				x.revive = append(x.revive, h)
+				x.proposals = append(x.proposals, &state.Revive{Lease: h.Lease, Task: h.Task})
+			default:
+				x.core.watch.renew(now, h.Lease, h.Phase)
+			}
+		}
+		pilot, ok := m.Pilot(x.pilot.ID)
+		if !ok {
+			return
+		}
+		draining = pilot.Draining
+		for _, h := range pilot.Leases {
+			if !listed[h.Lease] {
+				if g, ok := m.GrantOf(h.Task); ok && g.Lease.ID == h.Lease && !reported(x.request, h.Lease) {
+					again = append(again, g)
+				}
+			}
+		}
+	})
+	for i := range again {
+		x.reply.Leases = append(x.reply.Leases, x.core.lease(&again[i], &x.pilot))
+	}
+	if draining {
+		x.order(protocol.OrderDrain, protocol.LeaseID{}, "an operator drains this pilot")
+	}
+}
+
+func (x *Exchange) order(kind protocol.OrderKind, lease protocol.LeaseID, reason string) {
+	x.reply.Orders = append(x.reply.Orders, protocol.Order{Kind: kind, Lease: lease, Reason: reason})
+}
+
+// revived settles what was proposed to live again.
+func (x *Exchange) revived(now time.Time, fates []Fate) {
+	for i, h := range x.revive {
+		switch protocol.CodeOf(fates[i].refusal()) {
+		case protocol.CodeOK:
+			x.core.watch.renew(now, h.Lease, h.Phase)
+		case protocol.CodeStale, protocol.CodeNotFound, protocol.CodeConflict:
+			x.order(protocol.OrderAbandon, h.Lease, "the lease lapsed and its task was claimed by another pilot")
+		}
+	}
+}
+
+// renewed goes on behind the renewals.
+func (x *Exchange) renewed(now time.Time) {
+	switch {
+	case x.again && len(x.reply.Leases)+len(x.reply.Orders) > 0:
+		// It was woken for a lease of its own.
+		x.core.parked.leave(x.place)
+		x.finish(nil)
+	case x.again:
+		x.stage = stageLooking
+	case x.request.Want == 0 || len(x.reply.Leases) > 0:
+		x.finish(nil)
+	default:
+		if x.request.Wait > 0 {
+			x.until = now.Add(x.request.Wait.Duration())
+		}
+		x.urgent = len(x.reply.Orders) > 0 || len(x.reply.Answers) > 0
+		x.park()
+	}
+}
+
+// park takes a place before it looks: what is released in between wakes it.
+func (x *Exchange) park() {
+	x.stage = stageLooking
+	x.place = x.core.parked.park(x.pilot.ID, x.pilot.Site, x.request.Free, x.request.Sequence)
+	var term uint64
+	if term, x.deposed = x.core.record.Leading(); term == 0 {
+		x.core.parked.leave(x.place)
+		x.finish(protocol.Errorf(protocol.CodeUnknown, "leadership moved; repeat the exchange"))
+		return
+	}
+	if x.core.parked.isSuperseded(x.place) {
+		x.finish(nil)
+	}
+}
+
+// parkAgain is park of one that had a place before. That may concern a lease of its
+// own: an order may have to be given, or a lease to be sent that a lost exchange was
+// granted.
+func (x *Exchange) parkAgain(now time.Time) {
+	x.again = true
+	if x.park(); x.stage == stageLooking {
+		x.core.watch.heard(now, x.pilot.ID, x.transport)
+		x.stage = stageRenewing
+	}
+}
+
+// acquireTries is how often a look that found something to fit may be followed by
+// an acquisition that gets nothing, because others were quicker, before an
+// exchange waits for an event.
+const acquireTries = 3
+
+// look goes for what fits, or waits.
+func (x *Exchange) look(now time.Time) Turn {
+	var fits bool
+	x.core.record.Read(func(m *state.Machine) { fits = m.AnyFits(x.pilot.ID, &x.request.Free) })
+	if fits && x.tries < acquireTries {
+		x.tries++
+		x.core.parked.leave(x.place)
+		x.stage = stageAcquiring
+		x.proposals = []state.Command{&state.Acquire{
+			Pilot: x.pilot.ID, Free: x.request.Free, Want: x.request.Want, Sequence: x.request.Sequence,
+		}}
+		return TurnPropose
+	}
+	if x.until.IsZero() || x.urgent || !now.Before(x.until) {
+		x.core.parked.leave(x.place)
+		x.finish(nil)
+		return 0
+	}
+	x.stage = stageParked
+	return TurnWait
+}
+
+// acquired takes what was granted.
+func (x *Exchange) acquired(fate *Fate) {
+	if err := fate.refusal(); err != nil {
+		x.finish(err)
+		return
+	}
+	if grants := fate.Answer.Grants; len(grants) > 0 {
+		for i := range grants {
+			x.reply.Leases = append(x.reply.Leases, x.core.lease(&grants[i], &x.pilot))
+		}
+		x.finish(nil)
+		return
+	}
+	x.stage = stageAgain // what was released meanwhile woke nobody here
+}
+
+// unpark goes on behind a wait.
+func (x *Exchange) unpark(now time.Time) {
+	woken := x.core.parked.leave(x.place)
+	if x.core.parked.isSuperseded(x.place) || !woken && !now.Before(x.until) {
+		x.finish(nil)
+		return
+	}
+	x.tries, x.stage = 0, stageAgain
+}
+
+// settled tells whether the reply answers a report on the lease for good.
+func settled(reply *protocol.ExchangeReply, id protocol.LeaseID) bool {
+	for _, a := range reply.Answers {
+		if a.Lease == id && !a.Code.Retryable() {
+			return true
+		}
+	}
+	return false
+}
+
+// reported tells whether the request carries a report on the lease. Decoding it
+// twice is cheaper than being wrong: a lease whose report was refused as unknown
+// must not be run again by the same pilot.
+func reported(request *protocol.ExchangeRequest, id protocol.LeaseID) bool {
+	for i := range request.Reports {
+		if r, err := request.Reports[i].Decode(); err == nil && r.Lease == id {
+			return true
+		}
+	}
+	return false
+}
+
+// lease is a grant as it goes to the pilot.
+func (c *Core) lease(g *state.Grant, pilot *state.Pilot) protocol.Lease {
+	l := protocol.Lease{
+		ID: g.Lease.ID, Task: g.Lease.Task, TaskName: g.Task.Name, Attempt: g.Lease.Attempt,
+		Steering: g.Facts.Steering, Seed: g.Facts.Seed, JobCount: g.Jobs, Version: g.Facts.LanguageVersion,
+		Passkey: c.passkey(&g.Lease, pilot), Granted: g.Granted,
+		Term: protocol.SecondsOf(c.timing.Lease), Fence: protocol.SecondsOf(c.timing.Fence),
+		TempArea: g.Facts.TempArea, Submitter: g.Facts.Owner, Group: g.Facts.Group,
+	}
+	if len(g.Facts.Options) > 0 {
+		l.Options = make(map[string]string, len(g.Facts.Options))
+		for _, o := range g.Facts.Options {
+			l.Options[o.Name] = o.Value
+		}
+	}
+	c.record.Read(func(m *state.Machine) { l.Inputs = m.Inputs(g.Lease.Task) })
+	return l
+}
+
+// Exchanges per second that a leader asks for at most, and the shortest interval.
+// Source: research E3 (500/s).
+const (
+	exchangeRate = 500
+	shortestPace = protocol.Seconds(3)
+)
+
+// pace is how often a busy pilot should speak: often while pilots are few, so
+// that logs are live, and seldom enough for the leader when they are many.
+func (c *Core) pace() protocol.Seconds {
+	return max(shortestPace, min(protocol.Seconds(c.watch.count()/exchangeRate), protocol.SecondsOf(c.timing.Exchange)))
+}
+
+func checkExchange(r *protocol.ExchangeRequest) error {
+	switch {
+	case len(r.Held) > protocol.MaxHeld:
+		return protocol.Errorf(protocol.CodeTooLarge, "%d leases listed, limit %d", len(r.Held), protocol.MaxHeld)
+	case len(r.Reports) > protocol.MaxReports:
+		return protocol.Errorf(protocol.CodeTooLarge, "%d reports, limit %d", len(r.Reports), protocol.MaxReports)
+	case len(r.Cached) > protocol.MaxCached:
+		return protocol.Errorf(protocol.CodeTooLarge, "%d cached digests, limit %d", len(r.Cached), protocol.MaxCached)
+	case r.Wait < 0 || r.Wait > protocol.MaxWait:
+		return protocol.Errorf(protocol.CodeBadRequest, "wait of %d s, limit %d", r.Wait, protocol.MaxWait)
+	}
+	for _, t := range r.Logs {
+		if len(t.Data) > protocol.MaxLogTail || t.Offset < 0 {
+			return protocol.Errorf(protocol.CodeTooLarge, "log tail of %d bytes, limit %d", len(t.Data), protocol.MaxLogTail)
+		}
+	}
+	return nil
+}
+
+// pilotOf finds the caller in the record.
+func (c *Core) pilotOf(caller transport.Caller) (state.Pilot, error) {
+	var pilot state.Pilot
+	var known bool
+	c.record.Read(func(m *state.Machine) { pilot, known = m.Pilot(caller.Pilot) })
+	switch {
+	case !known || pilot.Site != caller.Site:
+		return pilot, protocol.Errorf(protocol.CodeUnauthorized, "pilot %s is not enrolled here; enrol again", caller.Pilot)
+	case pilot.Revoked:
+		return pilot, protocol.Errorf(protocol.CodeForbidden, "pilot %s was revoked", caller.Pilot)
+	case pilot.Left != 0:
+		return pilot, protocol.Errorf(protocol.CodeUnauthorized, "pilot %s has left, or was silent for too long; enrol again", caller.Pilot)
+	}
+	return pilot, nil
+}
