@@ -41,6 +41,7 @@ func coordinatorCommand() *cobra.Command {
 	f.Duration("lease", 0, "how long a task's lease lasts without renewal (default 5m)")
 	f.Bool("tcp-only", false, "do not serve QUIC")
 	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("debug-listen", "", "host:port on loopback to serve profiles on, at /debug/pprof/; default: none")
 	return c
 }
 
@@ -90,6 +91,13 @@ func runCoordinator(c *cobra.Command, dir string) error {
 	config.Others = append(config.Others, others...)
 	config.Ready = func(addr net.Addr) {
 		logger.Info("serving", "address", config.Address, "listen", addr.String(), "raft", config.RaftAddress)
+	}
+	if address := text("debug-listen"); address != "" {
+		stop, err := serveDebug(c.Context(), address)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	if err := coordinator.Run(c.Context(), config); err != nil {
 		if code := replica.ExitCode(err); code != 0 {

@@ -32,6 +32,7 @@ type cluster struct {
 type node struct {
 	*process
 	name, dir, address string
+	debug              string // where it serves profiles
 }
 
 // startCluster founds a cluster and starts n coordinators, with more flags for each.
@@ -50,8 +51,8 @@ func (c *cluster) found(ctx context.Context, n int, flags []string) error {
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprintf("c%d", i+1)
-		c.nodes = append(c.nodes, &node{name: name, dir: filepath.Join(c.r.dir, name), address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))})
+		name, at := fmt.Sprintf("c%d", i+1), func(p int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p)) }
+		c.nodes = append(c.nodes, &node{name: name, dir: filepath.Join(c.r.dir, name), address: at(port), debug: at(port + 2)})
 	}
 	first := c.nodes[0]
 	if _, err := c.floe(ctx, "init", first.dir, "--name", "bench", "--address", first.address); err != nil {
@@ -104,7 +105,7 @@ func (c *cluster) found(ctx context.Context, n int, flags []string) error {
 func (c *cluster) start(ctx context.Context, x *node, flags ...string) error {
 	log := filepath.Join(c.r.dir, x.name+".log")
 	_ = os.Remove(log) // of the time before, if it was there
-	args := append([]string{"coordinator", x.dir, "--address", x.address, "--log-level", "warn"}, flags...)
+	args := append([]string{"coordinator", x.dir, "--address", x.address, "--log-level", "warn", "--debug-listen", x.debug}, flags...)
 	var err error
 	if x.process, err = startProcess(log, nil, filepath.Join(c.r.bin, "floe"), args...); err != nil {
 		return err
@@ -284,11 +285,11 @@ func (c *cluster) close() {
 	}
 }
 
-// freePorts finds a port that is free for TCP and UDP, whose next is free for TCP.
+// freePorts finds a port that is free for TCP and UDP, whose next two are free for TCP.
 // It stays below those the kernel gives to connections.
 func freePorts() (int, error) {
 	for range 200 {
-		port := 20000 + 2*rand.IntN(6000)
+		port := 20000 + 3*rand.IntN(4000)
 		var held []io.Closer
 		var errs []error
 		hold := func(c io.Closer, err error) {
@@ -296,7 +297,7 @@ func freePorts() (int, error) {
 				held = append(held, c)
 			}
 		}
-		for _, p := range []int{port, port + 1} {
+		for _, p := range []int{port, port + 1, port + 2} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 			hold(l, err)
 		}

@@ -91,6 +91,7 @@ func (l *load) measure(ctx context.Context, c *cluster, pilots []*simulated, slo
 	l.trips.take()
 	self, _ := usageOf("self")
 	done, used, began := l.done.Load(), c.usage(), time.Now()
+	profiled := c.profile(ctx, fmt.Sprintf("%d-slot", slots), d)
 	pause(ctx, d)
 	took := time.Since(began)
 	r.tasks = l.done.Load() - done
@@ -99,6 +100,9 @@ func (l *load) measure(ctx context.Context, c *cluster, pilots []*simulated, slo
 	afterSelf, _ = usageOf("self")
 	stop()
 	ended.Wait()
+	if err := profiled(); err != nil {
+		return r, err
+	}
 	if r.tasks == 0 {
 		return r, errors.Join(fmt.Errorf("no task was done: %v%s", l.errs, c.lastWords()), ctx.Err())
 	}

@@ -39,6 +39,8 @@ type run struct {
 	// bin holds floe and floe-pilot. dir is an empty directory on a disk that syncs,
 	// removed when the run has ended.
 	bin, dir string
+	// profiles is where CPU profiles of what is measured go; empty for none.
+	profiles string
 }
 
 // quickLimit is how long a quick run may take. Source: issue of the benches (50 s).
@@ -58,6 +60,7 @@ func main() {
 type options struct {
 	quick, record bool
 	dir, docs     string
+	profiles      string
 }
 
 func command(ctx context.Context, args []string, out io.Writer) error {
@@ -67,6 +70,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	flags.BoolVar(&o.record, "record", false, "write the result to docs/benchmarks")
 	flags.StringVar(&o.dir, "dir", filepath.Join(".cache", "bench"), "where coordinators keep their files meanwhile")
 	flags.StringVar(&o.docs, "docs", filepath.Join("docs", "benchmarks"), "where --record writes")
+	flags.StringVar(&o.profiles, "profiles", "", "write CPU profiles of the coordinators and of the load into this directory")
 	var names []string
 	for len(args) > 0 { // flags may follow the name
 		if err := flags.Parse(args); err != nil {
@@ -130,7 +134,7 @@ func (o *options) run(ctx context.Context, b bench, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "== %s: %s\n", b.name, b.about)
-	measured, err := b.measure(ctx, &run{Writer: out, quick: o.quick, bin: bin, dir: dir})
+	measured, err := b.measure(ctx, &run{Writer: out, quick: o.quick, bin: bin, dir: dir, profiles: o.profiles})
 	if err != nil {
 		return err
 	}
