@@ -36,7 +36,11 @@ func (s *Server) explain(_ context.Context, in *TaskPath) (*body[protocol.Explan
 		say("it needs %s", asks(&e.Asked, &e.Sites))
 		s.sayFit(&e, say)
 	case protocol.TaskError:
-		say("its retry budget is spent; look at its attempts, then reset it")
+		if e.Crashes {
+			say("it was lost on %s in a row and is held: it may be what brings its pilots down; look at its attempts, then reset it", strings.Join(e.LostAt, ", "))
+		} else {
+			say("its retry budget is spent; look at its attempts, then reset it")
+		}
 	case protocol.TaskSuspended:
 		say("a person suspended it; resume it")
 	}

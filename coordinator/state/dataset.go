@@ -33,10 +33,11 @@ type dataset struct {
 	// reset since.
 	reopened bits
 
-	// live, accepted and failedAt are keyed by job and task (taskKey).
+	// live, accepted, failedAt and lostAt are keyed by job and task (taskKey).
 	live     *btree.Map[uint64, *Lease]    // current attempts
 	accepted *btree.Map[uint64, *accepted] // of unfinished jobs, for children
 	failedAt *btree.Map[uint64, []string]  // hosts where attempts failed
+	lostAt   *btree.Map[uint64, []string]  // nodes of the losses in a row, newest last
 }
 
 // accepted is what children need to know of the attempt that counts.
@@ -108,7 +109,7 @@ func (d *dataset) clone(g generation) *dataset {
 			v.counts[k].slices = slices.Clone(v.counts[k].slices)
 		}
 	}
-	c.live, c.accepted, c.failedAt = d.live.Copy(), d.accepted.Copy(), d.failedAt.Copy()
+	c.live, c.accepted, c.failedAt, c.lostAt = d.live.Copy(), d.accepted.Copy(), d.failedAt.Copy(), d.lostAt.Copy()
 	return &c
 }
 
@@ -119,6 +120,7 @@ func newDataset(g generation, id protocol.DatasetID, facts *Facts, specs []TaskS
 		live:     new(btree.Map[uint64, *Lease]),
 		accepted: new(btree.Map[uint64, *accepted]),
 		failedAt: new(btree.Map[uint64, []string]),
+		lostAt:   new(btree.Map[uint64, []string]),
 	}
 	for i := range specs {
 		d.tasks[i].spec = &specs[i]
@@ -263,21 +265,26 @@ func (m *Machine) clearBudgets(d *dataset, t protocol.TaskIndex, jobs jobSet) {
 	for k := countFailed; k < countKinds; k++ {
 		v.counts[k].clear(m.gen, jobs)
 	}
-	if d.failedAt.Len() == 0 {
+	forgetNodes(d.failedAt, t, jobs)
+	forgetNodes(d.lostAt, t, jobs)
+}
+
+func forgetNodes(at *btree.Map[uint64, []string], t protocol.TaskIndex, jobs jobSet) {
+	if at.Len() == 0 {
 		return
 	}
 	if jobs.many == nil {
-		d.failedAt.Delete(taskKey(jobs.one, t))
+		at.Delete(taskKey(jobs.one, t))
 		return
 	}
 	var gone []uint64
-	d.failedAt.Scan(func(key uint64, _ []string) bool {
+	at.Scan(func(key uint64, _ []string) bool {
 		if protocol.TaskIndex(key&0xffff) == t && jobs.many.Contains(uint32(key>>16)) {
 			gone = append(gone, key)
 		}
 		return true
 	})
 	for _, key := range gone {
-		d.failedAt.Delete(key)
+		at.Delete(key)
 	}
 }

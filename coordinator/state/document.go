@@ -65,14 +65,16 @@ the task's ancestors again, too.
 
 ## What a failed attempt costs (policy %d)
 
-The budget is how many attempts may end so; the last of them leads to error. In
-all, the attempt after %d failures of any kind but preempted and lost leads to error.
+The budget is how many attempts may end so; the last of them leads to error. So
+does failure %d of any kind but preempted and lost. A task that was lost %d times in a
+row, not always on the same node, is suspected of bringing its pilots down and held
+in error, too.
 Requests are raised at most %d times; one that said nothing is taken for %v of
 memory or disk, or %d s of walltime. Budgets are fresh after a reset.
 
 | verdict | budget | counts as failure | consequence |
 | --- | --- | --- | --- |
-`, PolicyVersion, MaxFailed, MaxRaises, silentMemory, silentWalltime)
+`, PolicyVersion, MaxFailed, MaxCrashes, MaxRaises, silentMemory, silentWalltime)
 	for _, r := range verdictRules {
 		budget, poison := "none of its own", "no"
 		if r.count != countKinds {

@@ -18,6 +18,10 @@ type Explanation struct {
 	Unfinished []ParentState
 	Budgets    []Budget
 	Avoided    []string // hosts where attempts failed
+	// LostAt are the nodes of the last losses in a row, SITE/HOST, newest last. Crashes
+	// says that they are why the task is held.
+	LostAt  []string
+	Crashes bool
 
 	// Pilots counts pilots that run, Fit those that could run the task by what they
 	// have in all, Lacks the others by what they lack.
@@ -71,10 +75,13 @@ func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
 		}
 	}
 	if used := v.counts[countFailed].get(j); used > 0 {
-		e.Budgets = append(e.Budgets, Budget{0, used, MaxFailed + 1})
+		e.Budgets = append(e.Budgets, Budget{0, used, r.maxFailed()})
 	}
 	hosts, _ := d.failedAt.Get(taskKey(j, t.Task))
 	e.Avoided = append(e.Avoided, hosts...)
+	nodes, _ := d.lostAt.Get(taskKey(j, t.Task))
+	e.LostAt = append(e.LostAt, nodes...)
+	e.Crashes = e.State == protocol.TaskError && d.crashes(t.Task, j)
 
 	r.pilots.Scan(func(_ protocol.PilotID, p *Pilot) bool {
 		if p.Left > 0 {

@@ -121,8 +121,12 @@ func (m *Machine) lapse(d *dataset, l *Lease) {
 		m.clean(d, l, true, ByLapse)
 	case l.State == Lapsed:
 		return
-	case m.charge(d, t, j, protocol.VerdictLost, ""):
-		m.endAttempt(d, l, protocol.VerdictLost, "silent, and the budget for lost attempts is spent", protocol.TaskError)
+	case m.chargeLoss(d, l):
+		why := "silent, and the budget for lost attempts is spent"
+		if d.crashes(t, j) {
+			why = fmt.Sprintf("silent; lost %d times in a row and on different nodes: it may be what brings its pilots down", d.tasks[t].counts[countLost].get(j))
+		}
+		m.endAttempt(d, l, protocol.VerdictLost, why, protocol.TaskError)
 		m.move(d, t, oneJob(j), protocol.TaskProcessing, protocol.TaskError, ByLapse)
 	default:
 		d.mark(l, Lapsed)
@@ -182,7 +186,7 @@ func (r *Revive) apply(m *Machine) Answer {
 // revive makes a lapsed lease live and takes back the charge for losing it.
 func (m *Machine) revive(d *dataset, l *Lease) *Lease {
 	t, j := l.Task.Task, uint32(l.Task.Job)
-	d.tasks[t].counts[countLost].less(m.gen, j)
+	m.unchargeLoss(d, l)
 	l = d.mark(l, Live)
 	m.emit(&LeaseRevived{Lease: l.ID, Task: l.Task, Pilot: l.Pilot})
 	m.move(d, t, oneJob(j), protocol.TaskQueued, protocol.TaskProcessing, ByRevive)

@@ -10,6 +10,7 @@ import (
 // model is the record as dumb as it can be: one struct per task in maps and
 // slices, no index, no bitmap, no sharing. It says what docs/state-machine.md says.
 type model struct {
+	format   uint32
 	datasets []*modelDataset // by number from 1
 	pilots   map[protocol.PilotID]*modelPilot
 	sites    map[protocol.SiteID]*modelSite
@@ -49,6 +50,7 @@ type modelTask struct {
 	// Budgets.
 	failed, payload, data, lost, memory, walltime, disk uint32
 	hosts                                               []string
+	lostAt                                              []string // of the losses in a row
 }
 
 type modelLease struct {
@@ -167,39 +169,53 @@ func (m *model) withdraw(t *modelTask) {
 
 func (t *modelTask) forgive() {
 	t.failed, t.payload, t.data, t.lost, t.memory, t.walltime, t.disk = 0, 0, 0, 0, 0, 0, 0
-	t.hosts = nil
+	t.hosts, t.lostAt = nil, nil
 }
 
 // charge counts a failure and tells whether a budget is spent.
-func (t *modelTask) charge(v protocol.Verdict, host string) bool {
+func (m *model) charge(t *modelTask, v protocol.Verdict, host string) bool {
 	spent := false
-	own := func(n *uint32, budget uint32) {
-		if *n+1 >= budget {
+	raise := func(n *uint32) {
+		if *n == 8 {
 			spent = true
 		} else {
 			*n++
 		}
 	}
+	own := func(n *uint32, budget uint32) {
+		if *n+1 >= budget {
+			spent = true
+		}
+		if *n+1 < budget || m.format > 1 {
+			*n++
+		}
+	}
 	if v != protocol.VerdictLost {
-		t.lost = 0
+		t.lost, t.lostAt = 0, nil
 	}
 	switch v {
 	case protocol.VerdictPayload:
 		own(&t.payload, 3)
 	case protocol.VerdictMemory:
-		own(&t.memory, 9)
+		raise(&t.memory)
 	case protocol.VerdictWalltime:
-		own(&t.walltime, 9)
+		raise(&t.walltime)
 	case protocol.VerdictDisk:
-		own(&t.disk, 9)
+		raise(&t.disk)
 	case protocol.VerdictData:
 		own(&t.data, 3)
 	case protocol.VerdictLost:
 		own(&t.lost, 10)
+		if m.format > 1 {
+			t.lostAt = append(t.lostAt, host)
+			if n := len(t.lostAt); n >= 3 && (t.lostAt[n-1] != t.lostAt[n-2] || t.lostAt[n-2] != t.lostAt[n-3]) {
+				spent = true
+			}
+		}
 	}
 	if v != protocol.VerdictLost && v != protocol.VerdictPreempted {
 		t.failed++
-		if t.failed > 10 {
+		if t.failed > 10 || t.failed == 10 && m.format > 1 {
 			spent = true
 		}
 	}
@@ -211,6 +227,14 @@ func (t *modelTask) charge(v protocol.Verdict, host string) bool {
 		}
 	}
 	return spent
+}
+
+func (p *modelPilot) node() string { return string(p.site) + " " + p.host }
+
+// unlose takes back the last loss.
+func (t *modelTask) unlose() {
+	t.lost--
+	t.lostAt = t.lostAt[:max(0, len(t.lostAt)-1)]
 }
 
 // requirements are what a task asks for now.
@@ -241,7 +265,7 @@ func (m *model) lapse(j *modelJob, t *modelTask) {
 		t.lease, t.state = nil, protocol.TaskOK
 	case t.lease.state == Lapsed:
 		return
-	case t.charge(protocol.VerdictLost, ""):
+	case m.charge(t, protocol.VerdictLost, m.pilots[t.lease.pilot].node()):
 		m.end(t, true)
 		t.state = protocol.TaskError
 	default:
@@ -310,10 +334,10 @@ func (m *model) report(r *Report) protocol.Code {
 		}
 		return protocol.CodeOK
 	case t.lease.state == Lapsed:
-		t.lost--
+		t.unlose()
 	}
 	if r.Verdict == protocol.VerdictOK {
-		t.accepted, t.lost, t.hosts = r.Lease, 0, nil
+		t.accepted, t.lost, t.hosts, t.lostAt = r.Lease, 0, nil, nil
 		t.state, t.lease.state = protocol.TaskCopied, Copied
 		if r.Cleaned {
 			t.state, t.lease = protocol.TaskOK, nil
@@ -344,13 +368,13 @@ func (m *model) fail(d *modelDataset, j *modelJob, t *modelTask, r *Report, host
 	m.end(t, false)
 	if producer < 0 {
 		t.state = protocol.TaskQueued
-		if t.charge(r.Verdict, host) {
+		if m.charge(t, r.Verdict, host) {
 			t.state = protocol.TaskError
 		}
 		return
 	}
 	t.state = protocol.TaskWaiting
-	spent := j.tasks[producer].charge(protocol.VerdictData, "")
+	spent := m.charge(j.tasks[producer], protocol.VerdictData, "")
 	m.withdraw(j.tasks[producer])
 	j.tasks[producer].state = protocol.TaskQueued
 	if spent {

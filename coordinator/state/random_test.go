@@ -37,6 +37,8 @@ type walk struct {
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &walk{T: t, r: newRig(t), m: newModel()}
+		w.m.format = uint32(1 + w.draw("format", 2))
+		w.send("format", &SetFormat{Format: w.m.format})
 		for _, s := range sites {
 			w.send("site", &PutSite{Site: s})
 			w.m.sites[s] = &modelSite{}
@@ -351,7 +353,7 @@ func (w *walk) revive(t *rapid.T) {
 	w.want(protocol.CodeOK, "revive", c)
 	if task.lease.state == Lapsed {
 		task.lease.state, task.state = Live, protocol.TaskProcessing
-		task.lost--
+		task.unlose()
 	}
 }
 

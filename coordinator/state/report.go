@@ -104,9 +104,8 @@ func (m *Machine) accept(d *dataset, l *Lease, r *Report) {
 		d.accepted.Set(taskKey(j, t), a)
 	}
 	v.counts[countLost].clear(m.gen, oneJob(j))
-	if d.failedAt.Len() > 0 {
-		d.failedAt.Delete(taskKey(j, t))
-	}
+	forgetNodes(d.failedAt, t, oneJob(j))
+	forgetNodes(d.lostAt, t, oneJob(j))
 	if r.Cleaned {
 		m.forget(d, l, false)
 	} else {

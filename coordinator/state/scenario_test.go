@@ -235,6 +235,13 @@ func explanation(e *Explanation) string {
 	if len(e.Avoided) > 0 {
 		fmt.Fprintf(&b, "  avoids %v\n", e.Avoided)
 	}
+	if len(e.LostAt) > 0 {
+		fmt.Fprintf(&b, "  lost on %v", e.LostAt)
+		if e.Crashes {
+			b.WriteString(": held for it")
+		}
+		b.WriteByte('\n')
+	}
 	fmt.Fprintf(&b, "  %d of %d pilots fit\n", e.Fit, e.Pilots)
 	for l, n := range e.Lacks {
 		if n > 0 {

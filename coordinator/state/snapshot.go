@@ -40,8 +40,8 @@ func (m *Machine) Snapshot() *Frozen {
 //	"floe state 1\n"
 //	frames: kind (1 byte), length (uvarint), CBOR
 //
-// in the order of the kinds and, within a kind, of names. The last frame is the
-// end, which counts the frames before it. Equal records have equal bytes.
+// dataset by dataset with all that belongs to it, then kind by kind and, within a
+// kind, by name. The last frame is the end, which counts the frames before it. Equal records have equal bytes.
 const magic = "floe state 1\n"
 
 // The kinds of frames. Append only.
@@ -61,6 +61,7 @@ const (
 	frameJoin
 	frameAnswered
 	frameEnd
+	frameLost // of a dataset, after the hosts it avoids
 )
 
 // maxFrame bounds what Restore allocates for one frame: a bitmap over MaxJobs
@@ -244,6 +245,8 @@ func (m *Machine) restoreFrame(kind byte, body []byte) error {
 		return restoreTask(m, body, func(d *dataset, key uint64, a *accepted) { d.accepted.Set(key, a) })
 	case frameAvoided:
 		return restoreTask(m, body, func(d *dataset, key uint64, hosts *[]string) { d.failedAt.Set(key, *hosts) })
+	case frameLost:
+		return restoreTask(m, body, func(d *dataset, key uint64, nodes *[]string) { d.lostAt.Set(key, *nodes) })
 	case framePilot:
 		return restoreInto(m.pilots, body, func(p *Pilot) protocol.PilotID {
 			p.gen = m.gen

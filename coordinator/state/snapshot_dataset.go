@@ -109,6 +109,10 @@ func (d *dataset) persist(p *persister) {
 		p.frame(frameAvoided, &taskFrame[*[]string]{keyTask(d.id, key), &hosts})
 		return p.err == nil
 	})
+	d.lostAt.Scan(func(key uint64, nodes []string) bool {
+		p.frame(frameLost, &taskFrame[*[]string]{keyTask(d.id, key), &nodes})
+		return p.err == nil
+	})
 }
 
 func (m *Machine) restoreDataset(body []byte) error {

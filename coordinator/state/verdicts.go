@@ -1,10 +1,15 @@
 package state
 
-import "floe/protocol"
+import (
+	"slices"
+
+	"floe/protocol"
+)
 
 // PolicyVersion numbers the rules below. A change of any of them is a new version,
-// gated by the state's format.
-const PolicyVersion = 1
+// gated by the state's format: version 1 is that of format 1, where neither losses
+// on several nodes nor the standing of nodes were looked at.
+const PolicyVersion = 2
 
 // MaxRaises is how often a request is raised, each time to one and a half of what
 // it was. Source: design §2.
@@ -13,6 +18,10 @@ const MaxRaises = 8
 // MaxFailed is how many attempts of a task may fail, by whatever fault, before it
 // is held: the poison rule. Source: invariant I-13.
 const MaxFailed = 10
+
+// MaxCrashes is how many losses in a row, on at least two nodes, hold a task: it
+// may be what brings its pilots down. Source: invariant I-13.
+const MaxCrashes = 3
 
 // verdictRule says what a failed attempt costs its task.
 type verdictRule struct {
@@ -27,7 +36,12 @@ type verdictRule struct {
 	what  string // for docs/state-machine.md
 }
 
-// verdictRules is version 1 of the rules.
+// raises tells whether what is counted is how often a request was raised.
+func (r *verdictRule) raises() bool {
+	return r.count == countMemory || r.count == countWalltime || r.count == countDisk
+}
+
+// verdictRules says what each verdict costs, in both versions.
 var verdictRules = []verdictRule{
 	{protocol.VerdictPayload, countPayload, 3, true, true, "queued again, on another host if there is one"},
 	{protocol.VerdictMemory, countMemory, MaxRaises + 1, true, false, "memory request × 1.5, queued again"},
@@ -58,23 +72,70 @@ func (m *Machine) charge(d *dataset, t protocol.TaskIndex, j uint32, verdict pro
 	r := ruleOf(verdict)
 	if r.count != countLost {
 		v.counts[countLost].clear(m.gen, oneJob(j)) // in a row
+		forgetNodes(d.lostAt, t, oneJob(j))
 	}
 	if r.count != countKinds {
 		c := &v.counts[r.count]
+		spent = c.get(j)+1 >= r.budget
 		// A count is a raise, too, for memory, walltime and disk: it stops at the last.
-		if c.get(j)+1 >= r.budget {
-			spent = true
-		} else {
+		// Format 1 stopped every count there.
+		if !spent || m.format >= formatStanding && !r.raises() {
 			c.add(m.gen, j)
 		}
 	}
-	if r.poison && v.counts[countFailed].add(m.gen, j) > MaxFailed {
+	if r.poison && v.counts[countFailed].add(m.gen, j) >= m.maxFailed() {
 		spent = true
 	}
 	if r.avoid && host != "" {
 		m.avoid(d, t, j, host)
 	}
 	return spent
+}
+
+// maxFailed is the failure that leads to error. Format 1 allowed one more than
+// MaxFailed.
+func (r *Record) maxFailed() uint32 {
+	if r.format < formatStanding {
+		return MaxFailed + 1
+	}
+	return MaxFailed
+}
+
+// chargeLoss counts a silent lease against its task. Losses in a row on different
+// nodes speak against the task: those on one may be the node's doing.
+func (m *Machine) chargeLoss(d *dataset, l *Lease) (spent bool) {
+	t, j := l.Task.Task, uint32(l.Task.Job)
+	spent = m.charge(d, t, j, protocol.VerdictLost, "")
+	if m.format < formatStanding {
+		return spent
+	}
+	p, _ := m.pilots.Get(l.Pilot)
+	key := taskKey(j, t)
+	nodes, _ := d.lostAt.Get(key)
+	grown := append(slices.Clone(nodes), nodeName(l.Site, p.Host))
+	d.lostAt.Set(key, grown[max(0, len(grown)-MaxCrashes):])
+	return spent || d.crashes(t, j)
+}
+
+// unchargeLoss takes back the last loss: the pilot is there after all.
+func (m *Machine) unchargeLoss(d *dataset, l *Lease) {
+	t, j := l.Task.Task, uint32(l.Task.Job)
+	d.tasks[t].counts[countLost].less(m.gen, j)
+	key := taskKey(j, t)
+	switch nodes, known := d.lostAt.Get(key); {
+	case known && len(nodes) > 1:
+		d.lostAt.Set(key, slices.Clone(nodes[:len(nodes)-1]))
+	case known:
+		d.lostAt.Delete(key)
+	}
+}
+
+// crashes tells whether a task was lost so often, and on different nodes, that it
+// is suspected of bringing its pilots down.
+func (d *dataset) crashes(t protocol.TaskIndex, j uint32) bool {
+	nodes, _ := d.lostAt.Get(taskKey(j, t))
+	return d.tasks[t].counts[countLost].get(j) >= MaxCrashes &&
+		slices.ContainsFunc(nodes, func(n string) bool { return n != nodes[0] })
 }
 
 // maxAvoided is how many hosts are remembered per task.

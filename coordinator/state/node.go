@@ -1,0 +1,6 @@
+package state
+
+import "floe/protocol"
+
+// nodeName names a host of a site.
+func nodeName(s protocol.SiteID, host string) string { return string(s) + "/" + host }
