@@ -19,12 +19,16 @@ import (
 
 // benches lists every bench, in the order in which "all" runs them.
 var benches = []bench{
-	{"lifecycle", "full task lifecycles (lease and report) through three coordinators with fsync", lifecycle},
+	{name: "lifecycle", about: "full task lifecycles (lease and report) through three coordinators with fsync", measure: lifecycle},
+	{name: "compare", about: "real /bin/true tasks through floe, Work Queue and a Slurm array", prepare: installPeers, measure: compare},
 }
 
 // bench measures one figure.
 type bench struct {
 	name, about string
+	// prepare, where there is one, installs what measuring needs. Its time does not
+	// count.
+	prepare func(ctx context.Context) error
 	// measure prints what it finds to r as a table and returns the figure. An error
 	// says that there is none.
 	measure func(ctx context.Context, r *run) (result, error)
@@ -113,6 +117,11 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 var errMissed = errors.New("the figure was missed")
 
 func (o *options) run(ctx context.Context, b bench, out io.Writer) error {
+	if b.prepare != nil {
+		if err := b.prepare(ctx); err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+	}
 	if o.quick {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, quickLimit)

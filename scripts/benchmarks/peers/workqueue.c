@@ -1,11 +1,11 @@
 /* A Work Queue manager that runs no-op tasks, for the bench "compare".
 
-   usage: workqueue TASKS CORES-PER-TASK
+   usage: workqueue SECONDS
 
-   Listens on a free port, prints "port N", then submits TASKS tasks that run
-   /bin/true, keeping at most WINDOW of them in the manager, and prints
-   "done TASKS SECONDS FAILED" when all have returned. Time counts from the
-   first task that returned, so that the worker's connecting is not in it. */
+   Listens on a free port, prints "port N", then keeps WINDOW tasks of one core
+   that run /bin/true in the manager, and prints "done TASKS SECONDS FAILED" once
+   the seconds are over. They count from the first task that returned, so that
+   the worker's connecting is not in them. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +21,11 @@ static double now(void) {
 }
 
 int main(int argc, char **argv) {
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s TASKS CORES-PER-TASK\n", argv[0]);
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s SECONDS\n", argv[0]);
 		return 2;
 	}
-	int tasks = atoi(argv[1]), cores = atoi(argv[2]);
+	double budget = atof(argv[1]);
 	struct work_queue *q = work_queue_create(0);
 	if (!q) {
 		perror("work_queue_create");
@@ -35,10 +35,10 @@ int main(int argc, char **argv) {
 	fflush(stdout);
 	int submitted = 0, returned = 0, failed = 0;
 	double begin = 0;
-	while (returned < tasks) {
-		while (submitted < tasks && submitted - returned < WINDOW) {
+	while (!begin || now() - begin < budget) {
+		while (submitted - returned < WINDOW) {
 			struct work_queue_task *t = work_queue_task_create("/bin/true");
-			work_queue_task_specify_cores(t, cores);
+			work_queue_task_specify_cores(t, 1);
 			work_queue_task_specify_memory(t, 1);
 			work_queue_task_specify_disk(t, 1);
 			work_queue_submit(q, t);
