@@ -57,6 +57,7 @@ var keepers = map[string][]string{
 	"github.com/quic-go/quic-go":        {"protocol/transport"},
 	"github.com/minio/sha256-simd":      {"cache"},
 	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
+	"github.com/prometheus/":            {"coordinator"},
 	"github.com/danielgtaylor/huma/":    {"coordinator/server"},
 	"github.com/stretchr/testify":       nil,
 	"C":                                 nil,

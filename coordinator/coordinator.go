@@ -35,10 +35,14 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if c.Format == 0 {
-		c.Format = state.Format
+	return (&node{config: c, cluster: cluster}).live(ctx)
+}
+
+// live opens the stores, serves until ctx ends, and closes them.
+func (n *node) live(ctx context.Context) error {
+	if n.config.Format == 0 {
+		n.config.Format = state.Format
 	}
-	n := &node{config: c, cluster: cluster}
 	if err := n.open(); err != nil {
 		return errors.Join(err, n.close())
 	}
@@ -57,6 +61,7 @@ type node struct {
 	server  *server.Server
 	api     *transport.Server
 	machine *machine
+	auditor auditor
 }
 
 func (n *node) open() (err error) {
@@ -77,7 +82,8 @@ func (n *node) open() (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
-		Peers: n.peers, Authority: n.cluster, Policy: policy, Timing: c.Server, Format: c.Format, Logger: log,
+		Peers: n.peers, Authority: n.cluster, Policy: policy, Metrics: n.metricsHandler(),
+		Timing: c.Server, Format: c.Format, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -150,6 +156,7 @@ func (n *node) run(ctx context.Context) (err error) {
 	work.Go(func() error { return n.cluster.Run(workCtx, n.config.Logger, hostOf(n.config.Address)) })
 	work.Go(func() error { return n.server.Run(workCtx) })
 	work.Go(func() error { return n.begin(workCtx) })
+	work.Go(func() error { return n.audit(workCtx) })
 	work.Go(func() error { return n.api.Run(workCtx) })
 	if n.config.Ready != nil {
 		n.config.Ready(n.api.Addr())

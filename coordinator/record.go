@@ -72,6 +72,13 @@ func (m *machine) Apply(index, term uint64, entry []byte) ([]any, error) {
 	return all, nil
 }
 
+// freeze returns the record as it is now, for reading beside what goes on.
+func (m *machine) freeze() *state.Frozen {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Snapshot()
+}
+
 // frozen is the record at one index, on its way to a snapshot.
 type frozen struct {
 	state  *state.Frozen

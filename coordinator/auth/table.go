@@ -37,6 +37,7 @@ var Table = []Rule{
 	{Pattern: "GET /v1/sites", Any: People},
 	{Pattern: "GET /v1/cluster", Any: People | Machines},
 	{Pattern: "GET /v1/events", Any: People},
+	{Pattern: "GET /metrics", Any: People},
 	{Pattern: "POST /v1/tokens", Any: Admin},
 	{Pattern: "GET /v1/openapi.json", Any: Everybody},
 }

@@ -157,3 +157,27 @@ func (s *Store) usageOf(c Class) (u Usage, err error) {
 	})
 	return u, err
 }
+
+// CountMissing returns how many blobs references name but this coordinator lacks.
+func (s *Store) CountMissing() (n int, err error) {
+	err = s.index.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketBlobs).ForEach(func(k, v []byte) error {
+			var r record
+			if err := protocol.Unmarshal(v, &r); err != nil {
+				return fmt.Errorf("index: blob %x: %w", k, err)
+			}
+			if r.Missing {
+				n++
+			}
+			return nil
+		})
+	})
+	return n, err
+}
+
+// Space returns how many bytes of the store's disk are free for floe, and how many
+// there are.
+func (s *Store) Space() (free, total protocol.ByteSize, err error) {
+	f, t, err := diskSpace(s.config.Dir)
+	return protocol.ByteSize(f), protocol.ByteSize(t), err
+}

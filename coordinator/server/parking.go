@@ -52,6 +52,13 @@ func (p *parking) park(pilot protocol.PilotID, site protocol.SiteID, free protoc
 	return s
 }
 
+// count is how many exchanges wait.
+func (p *parking) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.spaces)
+}
+
 // isSuperseded tells whether the pilot has parked a later exchange.
 func (p *parking) isSuperseded(s *space) bool {
 	p.mu.Lock()

@@ -72,7 +72,9 @@ type Config struct {
 	Peers     Peers
 	Authority Authority
 	Policy    *auth.Policy
-	Timing    Timing
+	// Metrics serves this coordinator's figures.
+	Metrics http.Handler
+	Timing  Timing
 	// Format is the newest format of the record that this coordinator supports.
 	Format uint32
 	Logger *slog.Logger
@@ -186,6 +188,18 @@ func (s *Server) Observe(events []state.Event) {
 	for i := range events {
 		s.changes.observe(&events[i])
 	}
+}
+
+// Parked is how many exchanges wait here for work.
+func (s *Server) Parked() int { return s.core.parked.count() }
+
+// metrics gives the figures of this coordinator in Prometheus' text form.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	if s.Metrics == nil {
+		return protocol.Errorf(protocol.CodeNotFound, "this coordinator keeps no figures")
+	}
+	s.Metrics.ServeHTTP(w, r)
+	return nil
 }
 
 // ServeHTTP answers one request.
