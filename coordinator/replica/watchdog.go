@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,11 +26,9 @@ func (w *watchdog) guard(what string, write func() error) error {
 		return err
 	}
 	start := time.Now()
-	timer := time.AfterFunc(w.limit, func() {
-		w.fuse.blow(fmt.Errorf("%w: %s of %w took more than %v; check the disk", ErrStalled, what, w.name, w.limit))
-	})
+	ended := w.watch(what)
 	err := write()
-	timer.Stop()
+	ended()
 	w.mu.Lock()
 	w.times.add(time.Since(start))
 	w.mu.Unlock()
@@ -37,6 +36,34 @@ func (w *watchdog) guard(what string, write func() error) error {
 		w.fuse.blow(fmt.Errorf("%w: %s: %w; check the disk", w.name, what, err))
 	}
 	return w.fuse.err()
+}
+
+// watchSteps is in how many steps the limit is waited for.
+const watchSteps = 10
+
+// watch blows the fuse unless the write ends within the limit. Only time in which
+// this process could run counts: one that was frozen in the middle of a write finds
+// its timer due when it wakes, and the disk is not to blame. So the limit is waited
+// for step by step, and however long the freeze was, it makes one step due.
+func (w *watchdog) watch(what string) (ended func()) {
+	var over atomic.Bool
+	left := watchSteps
+	var step func()
+	step = func() {
+		if left--; over.Load() {
+			return
+		}
+		if left > 0 {
+			time.AfterFunc(w.limit/watchSteps, step)
+			return
+		}
+		w.fuse.blow(fmt.Errorf("%w: %s of %w took more than %v; check the disk", ErrStalled, what, w.name, w.limit))
+	}
+	first := time.AfterFunc(w.limit/watchSteps, step)
+	return func() {
+		over.Store(true)
+		first.Stop()
+	}
 }
 
 func (w *watchdog) durations() Durations {
