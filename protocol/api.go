@@ -192,12 +192,15 @@ type StatisticsReply struct {
 
 // Output is one permanent output of a dataset.
 type Output struct {
-	Job    JobIndex `json:"job"`
-	Task   string   `json:"task"`
-	Name   string   `json:"name"`
-	URL    string   `json:"url"`
-	Size   ByteSize `json:"size"`
-	Digest Digest   `json:"digest"`
+	Job  JobIndex `json:"job"`
+	Task string   `json:"task"`
+	Name string   `json:"name"`
+	URL  string   `json:"url"`
+	// Intended is set where the pilot never said that the file has its final name: it
+	// is at URL or, if the pilot died just after the move, at Intended.
+	Intended string   `json:"intended,omitempty" doc:"final name that was not confirmed; where the file is if it is not at url"`
+	Size     ByteSize `json:"size"`
+	Digest   Digest   `json:"digest"`
 }
 
 // OutputPage is a page of outputs in order of task and job.

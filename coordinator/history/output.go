@@ -12,7 +12,7 @@ type Output struct {
 	Task  protocol.TaskID
 	Lease protocol.LeaseID
 	// Uncleaned says that the pilot vanished, or could not give the file its final
-	// name: it is at URL, not at Published.
+	// name: it is at URL or, if the pilot vanished just after the move, at Published.
 	Uncleaned bool
 	protocol.FileRecord
 }

@@ -299,13 +299,13 @@ func (s *Server) outputs(ctx context.Context, in *outputsInput) (*body[protocol.
 	}
 	reply := protocol.OutputPage{Outputs: []protocol.Output{}, Next: found.Next}
 	for _, o := range found.Outputs {
-		url := first(o.Published, o.URL)
+		url, intended := first(o.Published, o.URL), ""
 		if o.Uncleaned {
-			url = o.URL
+			url, intended = o.URL, o.Published
 		}
 		reply.Outputs = append(reply.Outputs, protocol.Output{
 			Job: o.Task.Job, Task: d.Tasks[o.Task.Task].Spec.Name, Name: o.Name,
-			URL: url, Size: o.Size, Digest: o.Digest,
+			URL: url, Intended: intended, Size: o.Size, Digest: o.Digest,
 		})
 	}
 	return &body[protocol.OutputPage]{reply}, nil

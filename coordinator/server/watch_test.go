@@ -2,12 +2,15 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"floe/coordinator/state"
 	"floe/protocol"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // quiet lets virtual time pass without a word from any pilot.
@@ -113,20 +116,30 @@ func TestSilentPilotsAreGivenUp(t *testing.T) {
 	})
 }
 
+// The file is then at one of two names: the pilot may have died before or after it
+// gave the final one. People are told both.
 func TestACopiedTaskIsOKWithoutAWordFromItsPilot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.submit(r.person("ada", "producer"), 1, twoTasks)
+		ada := r.person("ada", "producer")
+		id := r.submit(ada, 1, twoTasks)
 		p := r.enrol("here")
 		l := p.take(1)[0]
-		copied := func(r *protocol.Report) { r.Cleaned = false }
+		file := protocol.FileRecord{Type: protocol.FilePermanent, Name: "out", URL: "http://x/out.floe-1", Published: "http://x/out", Digest: protocol.DigestOf([]byte("x")), Size: 1}
+		copied := func(r *protocol.Report) { r.Cleaned, r.Outputs = false, []protocol.FileRecord{file} }
 		if codes := p.deliver(p.report(&l, protocol.VerdictOK, copied)); codes[0] != protocol.CodeOK || r.taskState(l.Task) != protocol.TaskCopied {
 			t.Fatalf("report = %v, task %v", codes, r.taskState(l.Task))
 		}
 		quiet(r.Timing.Lease + 2*time.Second)
 		if s := r.taskState(l.Task); s != protocol.TaskOK {
 			t.Errorf("it is %v, want ok", s)
+		}
+		var page protocol.OutputPage
+		r.mustAsk(ada, "GET", fmt.Sprintf("/v1/datasets/%d/outputs", id), nil, &page)
+		want := []protocol.Output{{Task: l.TaskName, Name: "out", URL: file.URL, Intended: file.Published, Size: 1, Digest: file.Digest}}
+		if diff := cmp.Diff(want, page.Outputs); diff != "" {
+			t.Errorf("outputs (-want +got):\n%s", diff)
 		}
 	})
 }
