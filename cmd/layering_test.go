@@ -45,6 +45,8 @@ var layers = []struct {
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
 
+	{"scripts/chaos", []string{"protocol", "protocol/transport"}, "drives the built programs, as a client does"},
+
 	{"cmd/floe", []string{"*"}, "wires everything"},
 	{"scripts/benchmarks", []string{"*"}, "measures any part of floe, and the whole"},
 	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/payload", "pilot/stage"}, "small: no coordinator inside"},

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+// client asks coordinators as an administrator.
+type client struct{ *transport.Client }
+
+// newClient speaks to the addresses given, or to all the token names.
+func newClient(token protocol.Token, addresses ...string) (*client, error) {
+	if len(addresses) == 0 {
+		addresses = token.Addresses
+	}
+	c, err := transport.NewClient(transport.ClientConfig{
+		Cluster: token.Cluster, Addresses: addresses, Pins: []protocol.Digest{token.Pin},
+		Bearer: token.Credential, UserAgent: "floe-chaos", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &client{c}, nil
+}
+
+// until repeats a request until it is answered: its fate is then known.
+func (c *client) until(ctx context.Context, method, path string, in, out any) error {
+	return c.CallJSON(ctx, method, path, in, out, transport.Idempotent())
+}
+
+// get asks once.
+func (c *client) get(ctx context.Context, path string, out any) error {
+	_, err := c.read(ctx, path, out)
+	return err
+}
+
+// read asks once, and tells whether the answer is marked as possibly old.
+func (c *client) read(ctx context.Context, path string, out any) (stale bool, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return false, err
+	}
+	r.Header.Set("Accept", transport.TypeJSON)
+	resp, err := c.Do(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if err := transport.ResponseError(resp); err != nil {
+		return false, err
+	}
+	return resp.Header.Get("Floe-Stale") != "", json.NewDecoder(resp.Body).Decode(out)
+}
+
+// fresh asks until an answer comes that is not marked as possibly old.
+func (c *client) fresh(ctx context.Context, path string, out any) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 20*time.Second)
+		stale, err := c.read(attempt, path, out)
+		cancel()
+		if err == nil && !stale {
+			return nil
+		}
+		if protocol.CodeOf(err) == protocol.CodeNotFound {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("GET %s: %w; before that: %w", path, ctx.Err(), err)
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+}
