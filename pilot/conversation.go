@@ -2,7 +2,7 @@ package pilot
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
 	"slices"
 	"time"
 
@@ -10,186 +10,444 @@ import (
 	"floe/protocol"
 )
 
-// exchange speaks once; it is cut short when an attempt has something to say.
-// Leases granted in an answer that is cut off are sent again: the next exchange
-// does not list them.
-func (p *Pilot) exchange(ctx context.Context, request *protocol.ExchangeRequest, wait time.Duration) (*protocol.ExchangeReply, error) {
-	// Draining must not cut off the reports of what was drained.
-	speaking, cancel := p.lasting(ctx, wait+30*time.Second)
-	defer cancel()
-	if request.Wait > 0 {
-		woken := make(chan struct{})
-		defer close(woken)
-		go func() {
-			select {
-			case <-p.wake:
-				cancel()
-			case <-woken:
-			}
-		}()
-		if ctx.Err() == nil {
-			stop := context.AfterFunc(ctx, cancel)
-			defer stop()
+// Conversation is a pilot's side of the protocol: what it holds, when it speaks and
+// what it says, what it makes of answers, orders and new leases, and when it gives up.
+// Its steps are told the time, wait for nothing and start nothing; they return what to
+// do. Pilot drives them with a network, processes and the clock, cmd/simulation with
+// none of these. It is not for concurrent use.
+type Conversation struct {
+	idle   time.Duration
+	jitter func(limit time.Duration) time.Duration
+
+	packing  *packing
+	sequence uint64
+	attempts []*held // oldest first
+	draining bool    // takes nothing more
+	told     bool    // to drain, by whoever runs the pilot
+	ended    bool    // no exchange will follow: reports stay in the spool
+
+	idleSince time.Time
+	contact   time.Duration // boot time of the last exchange that was answered
+	spoke     time.Time     // when the last exchange ended
+	pace      time.Duration // between exchanges while attempts run
+	failures  int           // in a row
+	paused    time.Time     // nothing is said before, unless an attempt has something to say
+	awake     bool          // one has
+}
+
+// Instant is the time on a node by two clocks.
+type Instant struct {
+	Time time.Time
+	// Boot is the time since the machine was booted, with the time it was suspended.
+	Boot time.Duration
+}
+
+// held is one lease that the pilot has.
+type held struct {
+	lease  *protocol.Lease
+	phase  protocol.Phase
+	report *protocol.SignedReport // whose fate is not known
+	last   bool                   // no other report will follow this one
+	fenced bool                   // its payload was stopped by the fence
+	// settled says that its last report was answered: the lease is nothing to renew
+	// any more. over says that nothing is left to do but to forget it.
+	settled, over bool
+}
+
+// Act is what a pilot does next.
+type Act uint8
+
+const (
+	// ActRest waits for at most Step.Within, or until an attempt has something to say.
+	ActRest Act = iota + 1
+	// ActSpeak makes the exchange Step.Request and calls Heard or Failed. Where the
+	// request may park, what an attempt has to say cuts it short.
+	ActSpeak
+	// ActLeave says good-bye by Step.Request, with what is left in the spool.
+	ActLeave
+	// ActEnd leaves without a word.
+	ActEnd
+)
+
+// Step is what a pilot does next.
+type Step struct {
+	Act     Act
+	Within  time.Duration // to rest, or for an exchange to park
+	Request *protocol.ExchangeRequest
+	// Effects come first.
+	Effects []Effect
+}
+
+// EffectKind says what a pilot does with an attempt.
+type EffectKind uint8
+
+const (
+	// EffectBegin starts the attempt of Effect.Grant.
+	EffectBegin EffectKind = iota + 1
+	// EffectStop ends its payload for Effect.Cause: payload.ErrDrain, ErrAbandoned or ErrFenced.
+	EffectStop
+	// EffectSettle tells an attempt that waits for it the fate of its report: Effect.Code.
+	EffectSettle
+)
+
+// Effect is what a pilot does with one attempt because of what it heard, or did not.
+type Effect struct {
+	Kind   EffectKind
+	Lease  protocol.LeaseID
+	Task   protocol.TaskID
+	Grant  *protocol.Lease
+	Cause  error
+	Code   protocol.Code
+	Reason string
+	// Deliver says that the report settled may leave the spool.
+	Deliver bool
+
+	share share
+}
+
+// ConversationConfig is what a pilot knows before its first word.
+type ConversationConfig struct {
+	// Offer is what the node has, End when the batch slot ends, zero where nobody knows.
+	Offer protocol.Resources
+	End   time.Time
+	// Idle is how long to wait without work before leaving.
+	Idle time.Duration
+	// Jitter draws a time below a limit.
+	Jitter func(limit time.Duration) time.Duration
+}
+
+// NewConversation begins with a pilot that has just enrolled.
+func NewConversation(now Instant, c ConversationConfig) *Conversation {
+	return &Conversation{
+		idle: c.Idle, jitter: c.Jitter, packing: newPacking(c.Offer, c.End), idleSince: now.Time, contact: now.Boot,
+		spoke: now.Time, pace: shortestPace,
+	}
+}
+
+// Next says what to do now.
+func (c *Conversation) Next(now Instant) Step {
+	if c.ended {
+		return Step{Act: ActEnd}
+	}
+	s := Step{Effects: c.fence(now)}
+	c.sweep()
+	if len(c.attempts) > 0 {
+		c.idleSince = now.Time
+	}
+	if len(c.attempts) == 0 && (c.draining || now.Time.Sub(c.idleSince) > c.idle || c.slotIsOver(now)) {
+		s.Act, s.Request = ActLeave, c.goodbye(now)
+		return s
+	}
+	if s.Within = c.rest(now); s.Within > 0 && !c.awake {
+		s.Act = ActRest
+		return s
+	}
+	c.awake = false
+	s.Act = ActSpeak
+	s.Request, s.Within = c.compose(now)
+	return s
+}
+
+// Wake says that an attempt has something to say, or that something else changed:
+// the next step does not rest.
+func (c *Conversation) Wake() { c.awake = true }
+
+// fence ends payloads that no coordinator has confirmed for too long (I-10).
+func (c *Conversation) fence(now Instant) (effects []Effect) {
+	silent := now.Boot - c.contact
+	for _, h := range c.attempts {
+		if h.report == nil && !h.fenced && h.phase < protocol.PhaseCleaning && h.lease.Fence > 0 && silent > h.lease.Fence.Duration() {
+			h.fenced = true
+			effects = append(effects, h.stop(payload.ErrFenced, "no coordinator for "+silent.Round(time.Second).String()))
 		}
-	} else if wait > 0 {
-		p.settle(wait)
 	}
-	return p.link.Exchange(speaking, request)
+	return effects
 }
 
-// settle waits until an attempt has something to say, at most for d.
-func (p *Pilot) settle(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-p.wake:
-	}
+func (h *held) stop(cause error, reason string) Effect {
+	return Effect{Kind: EffectStop, Lease: h.lease.ID, Task: h.lease.Task, Cause: cause, Reason: reason}
 }
 
-func (p *Pilot) pause(failures int) {
-	ceiling := min(lastPause, firstPause<<min(failures, 10))
-	p.settle(rand.N(ceiling) + 100*time.Millisecond)
+// settle gives the fate of the report that is waited for.
+func (h *held) settle(code protocol.Code, reason string, deliver bool) Effect {
+	h.report = nil
+	h.settled = h.last || code != protocol.CodeOK
+	return Effect{Kind: EffectSettle, Lease: h.lease.ID, Task: h.lease.Task, Code: code, Reason: reason, Deliver: deliver}
+}
+
+// sweep forgets attempts that are over.
+func (c *Conversation) sweep() {
+	c.attempts = slices.DeleteFunc(c.attempts, func(h *held) bool {
+		if h.over {
+			c.packing.release(h.lease.ID)
+		}
+		return h.over
+	})
+}
+
+// slotIsOver tells whether the batch slot ends too soon to begin anything.
+func (c *Conversation) slotIsOver(now Instant) bool {
+	const margin = 30 * time.Second
+	return !c.packing.end.IsZero() && c.packing.end.Sub(now.Time) < margin
+}
+
+// wanted is how many more tasks the pilot would take.
+func (c *Conversation) wanted(now Instant, free *protocol.Resources) uint16 {
+	if c.draining || c.slotIsOver(now) {
+		return 0
+	}
+	return uint16(min(free.Cores, 64))
+}
+
+// rest is how long there is nothing to say.
+func (c *Conversation) rest(now Instant) time.Duration {
+	until := c.paused
+	free := c.packing.free(now.Time)
+	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) && c.wanted(now, &free) == 0 {
+		quiet := time.Second
+		if len(c.attempts) > 0 {
+			quiet = c.pace
+		}
+		if next := c.spoke.Add(quiet); next.After(until) {
+			until = next
+		}
+	}
+	return until.Sub(now.Time)
+}
+
+// compose lists what is held and what is free. The second result is how long the
+// exchange may park.
+func (c *Conversation) compose(now Instant) (*protocol.ExchangeRequest, time.Duration) {
+	c.sequence++
+	r := &protocol.ExchangeRequest{Sequence: c.sequence, Free: c.packing.free(now.Time)}
+	size := 0
+	for _, h := range c.attempts {
+		if h.over || h.settled {
+			continue
+		}
+		r.Held = append(r.Held, protocol.HeldLease{Lease: h.lease.ID, Task: h.lease.Task, Phase: h.phase})
+		if h.report != nil && len(r.Reports) < protocol.MaxReports && (size == 0 || size+len(h.report.Body) < maxReport) {
+			r.Reports = append(r.Reports, *h.report)
+			size += len(h.report.Body)
+		}
+	}
+	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })
+	r.Want = c.wanted(now, &r.Free)
+	var wait time.Duration
+	switch {
+	case len(r.Reports) > 0 || r.Want == 0:
+	case len(c.attempts) > 0:
+		// Renewing and asking: parked for as long as the logs may wait.
+		wait = c.pace
+	default:
+		wait = min(askWait, max(time.Second, c.idle-now.Time.Sub(c.idleSince)))
+	}
+	r.Wait = protocol.SecondsOf(wait)
+	return r, wait
+}
+
+// Heard takes the answer to an exchange.
+func (c *Conversation) Heard(now Instant, reply *protocol.ExchangeReply) (effects []Effect) {
+	c.contact, c.spoke = now.Boot, now.Time
+	c.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
+	effects = c.obey(reply)
+	for i := range reply.Leases {
+		effects = c.begin(effects, &reply.Leases[i])
+	}
+	if unsettled(reply) {
+		c.pause(now) // the same reports at once would meet the same trouble
+	} else {
+		c.failures, c.paused = 0, time.Time{}
+	}
+	return effects
 }
 
 // unsettled tells whether a reply leaves a report's fate open.
 func unsettled(reply *protocol.ExchangeReply) bool {
-	return slices.ContainsFunc(reply.Answers, func(a protocol.ReportAnswer) bool {
-		return a.Code.Retryable() || a.Code == protocol.CodeInternal
-	})
+	return slices.ContainsFunc(reply.Answers, func(a protocol.ReportAnswer) bool { return isOpen(a.Code) })
 }
 
-// isFatal tells whether speaking again would never help.
-func (p *Pilot) isFatal(err error) bool {
-	switch protocol.CodeOf(err) {
-	case protocol.CodeUnauthorized, protocol.CodeForbidden:
-		return true
-	}
-	return false
-}
+// isOpen tells whether a report so answered is to be repeated.
+func isOpen(c protocol.Code) bool { return c.Retryable() || c == protocol.CodeInternal }
 
-// nudge lets the loop speak soon.
-func (p *Pilot) nudge() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
-// compose lists what is held and what is free. The second result is how long the
-// exchange may take, or wait before it speaks where there is nothing new.
-func (p *Pilot) compose(idleSince time.Time) (*protocol.ExchangeRequest, time.Duration) {
-	cached := p.held() // reads a directory, and so not under the lock
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sequence++
-	r := &protocol.ExchangeRequest{Sequence: p.sequence, Free: p.packing.free()}
-	size := 0
-	for id, a := range p.attempts {
-		if a.over || a.settled {
-			continue
-		}
-		r.Held = append(r.Held, protocol.HeldLease{Lease: id, Task: a.lease.Task, Phase: a.phase})
-		if a.report != nil && len(r.Reports) < protocol.MaxReports && (size == 0 || size+len(a.report.Body) < maxReport) {
-			r.Reports = append(r.Reports, *a.report)
-			size += len(a.report.Body)
-		}
-	}
-	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })
-	for id, a := range p.attempts {
-		if a.log == nil || a.phase == protocol.PhaseCleaning || size > maxReport {
-			continue
-		}
-		data, at, err := a.log.ReadFrom(a.told, protocol.MaxLogTail)
-		if err == nil && len(data) > 0 {
-			r.Logs = append(r.Logs, protocol.LogTail{Lease: id, Offset: at, Data: data})
-			size += len(data)
-		}
-	}
-	if !p.draining && r.Free.Cores > 0 && !p.slotIsOver() {
-		r.Want = uint16(min(r.Free.Cores, 64))
-		r.Cached = cached
-	}
-	switch {
-	case len(r.Reports) > 0:
-		return r, 0
-	case len(p.attempts) > 0 && r.Want > 0:
-		// Renewing and asking: parked for as long as the logs may wait.
-		r.Wait = protocol.SecondsOf(p.pace)
-		return r, p.pace
-	case len(p.attempts) > 0:
-		return r, p.pace
-	case r.Want > 0:
-		wait := min(askWait, max(time.Second, p.config.Idle-time.Since(idleSince)))
-		r.Wait = protocol.SecondsOf(wait)
-		return r, wait
-	}
-	return r, time.Second
-}
-
-// lookEvery is how often a pilot looks at what the cache holds, which other
-// pilots of the node change, too.
-const lookEvery = time.Minute
-
-// held are digests the cache held a moment ago. Only the loop calls it.
-func (p *Pilot) held() []protocol.Digest {
-	if p.looked.IsZero() || time.Since(p.looked) >= lookEvery {
-		p.cached, p.looked = p.cache.Held(protocol.MaxCached), time.Now()
-	}
-	return p.cached
-}
-
-// told notes what an answered request told of the logs. What was cut off is told
-// again: behind a hole, coordinators keep nothing of what was before.
-func (p *Pilot) told(r *protocol.ExchangeRequest) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range r.Logs {
-		if a := p.attempts[l.Lease]; a != nil {
-			a.told = l.Offset + int64(len(l.Data))
-		}
-	}
-}
-
-// obey follows orders and settles the fate of reports.
-func (p *Pilot) obey(reply *protocol.ExchangeReply) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// obey settles the fate of reports and follows orders.
+func (c *Conversation) obey(reply *protocol.ExchangeReply) (effects []Effect) {
 	for _, a := range reply.Answers {
-		r := p.attempts[a.Lease]
-		if r == nil || r.report == nil || a.Code.Retryable() || a.Code == protocol.CodeInternal {
-			continue
-		}
-		if a.Code != protocol.CodeOK {
-			p.logger.Warn("report not accepted", "lease", a.Lease, "task", r.lease.Task, "err", a.Code.String()+": "+a.Reason)
-		}
-		r.report, r.code = nil, a.Code
-		r.settled = r.last || a.Code != protocol.CodeOK
-		close(r.answer)
-		if err := p.spool.Remove(a.Lease); err != nil {
-			p.logger.Warn("delivered report stays in the spool", "lease", a.Lease, "err", err)
+		if h := c.find(a.Lease); h != nil && h.report != nil && !isOpen(a.Code) {
+			effects = append(effects, h.settle(a.Code, a.Reason, true))
 		}
 	}
 	for _, o := range reply.Orders {
 		switch o.Kind {
 		case protocol.OrderAbandon:
-			if r := p.attempts[o.Lease]; r != nil && !r.settled {
-				p.logger.Warn("attempt abandoned", "lease", o.Lease, "task", r.lease.Task, "err", o.Reason)
-				r.stop(payload.ErrAbandoned)
-				if r.report != nil {
+			if h := c.find(o.Lease); h != nil && !h.settled {
+				effects = append(effects, h.stop(payload.ErrAbandoned, o.Reason))
+				if h.report != nil {
 					// Its fate is known: nobody waits for it any more.
-					r.report, r.code, r.settled = nil, protocol.CodeStale, true
-					close(r.answer)
-					_ = p.spool.Remove(o.Lease)
+					effects = append(effects, h.settle(protocol.CodeStale, o.Reason, true))
 				}
 			}
 		case protocol.OrderDrain:
-			if !p.draining {
-				p.logger.Info("draining", "err", o.Reason)
-			}
-			p.draining = true
+			c.draining = true
 		case protocol.OrderStop:
-			p.drainLocked(payload.ErrDrain)
+			effects = append(effects, c.stopAll(payload.ErrDrain)...)
 		}
 	}
+	return effects
+}
+
+// begin starts an attempt. A lease that was sent again while it runs is ignored.
+func (c *Conversation) begin(effects []Effect, lease *protocol.Lease) []Effect {
+	if c.find(lease.ID) != nil {
+		return effects
+	}
+	h := &held{lease: lease, phase: protocol.PhaseOffered}
+	c.attempts = append(c.attempts, h)
+	effects = append(effects, Effect{Kind: EffectBegin, Lease: lease.ID, Task: lease.Task, Grant: lease, share: c.packing.take(lease)})
+	switch {
+	case c.ended:
+		effects = append(effects, h.stop(payload.ErrAbandoned, "the pilot ends"))
+	case c.draining:
+		effects = append(effects, h.stop(payload.ErrDrain, "the pilot drains"))
+	}
+	return effects
+}
+
+func (c *Conversation) find(id protocol.LeaseID) *held {
+	for _, h := range c.attempts {
+		if h.lease.ID == id {
+			return h
+		}
+	}
+	return nil
+}
+
+// Failed takes that an exchange was not answered, and why. It tells whether the
+// pilot is at its end, because speaking again would never help.
+func (c *Conversation) Failed(now Instant, err error) (effects []Effect, fatal bool) {
+	c.spoke = now.Time
+	switch code := protocol.CodeOf(err); {
+	case code == protocol.CodeUnauthorized, code == protocol.CodeForbidden:
+		return c.End(), true
+	case errors.Is(err, context.Canceled): // cut short
+	default:
+		c.pause(now)
+	}
+	return nil, false
+}
+
+// Failures is how many exchanges in a row did not settle what they should.
+func (c *Conversation) Failures() int { return c.failures }
+
+// pause keeps quiet for a while: exponential, with full jitter.
+func (c *Conversation) pause(now Instant) {
+	c.failures++
+	ceiling := min(lastPause, firstPause<<min(c.failures, 10))
+	c.paused = now.Time.Add(c.jitter(ceiling) + 100*time.Millisecond)
+}
+
+// Drain takes nothing more and ends what runs, as preempted.
+func (c *Conversation) Drain() []Effect {
+	c.told, c.awake = true, true
+	return c.stopAll(payload.ErrDrain)
+}
+
+func (c *Conversation) stopAll(cause error) (effects []Effect) {
+	c.draining = true
+	for _, h := range c.attempts {
+		effects = append(effects, h.stop(cause, "the pilot drains"))
+	}
+	return effects
+}
+
+// End gives everything up: no coordinator will listen to this pilot again, or there
+// is no time left to find one. What reports there are stay in the spool, for another
+// pilot or pass of the site.
+func (c *Conversation) End() []Effect {
+	if c.ended {
+		return nil
+	}
+	c.ended, c.awake = true, true
+	effects := c.stopAll(payload.ErrAbandoned)
+	for _, h := range c.attempts {
+		if h.report != nil {
+			effects = append(effects, h.settle(protocol.CodeUnknown, "the pilot ends", false))
+		}
+	}
+	return effects
+}
+
+// goodbye is a pilot's last word.
+func (c *Conversation) goodbye(now Instant) *protocol.ExchangeRequest {
+	reason := "idle"
+	switch {
+	case c.told:
+		reason = "drained"
+	case c.slotIsOver(now):
+		reason = "end of slot"
+	case c.draining:
+		reason = "drained by order"
+	}
+	c.sequence++
+	return &protocol.ExchangeRequest{Sequence: c.sequence, Free: c.packing.free(now.Time), Leaving: true, Reason: reason}
+}
+
+// Phase notes how far an attempt has come.
+func (c *Conversation) Phase(lease protocol.LeaseID, phase protocol.Phase) {
+	if h := c.find(lease); h != nil {
+		h.phase = phase
+	}
+}
+
+// Report takes a report that is on disk, for the exchanges that follow. It returns
+// false when none will: the report stays where it is.
+func (c *Conversation) Report(lease protocol.LeaseID, report *protocol.SignedReport, last bool) bool {
+	h := c.find(lease)
+	if c.ended || h == nil {
+		return false
+	}
+	h.report, h.last, c.awake = report, last, true
+	return true
+}
+
+// Forgo says that no further report of an attempt will come, though one should.
+func (c *Conversation) Forgo(lease protocol.LeaseID) {
+	if h := c.find(lease); h != nil {
+		h.settled = true
+	}
+}
+
+// Over says that nothing is left to do for an attempt.
+func (c *Conversation) Over(lease protocol.LeaseID) {
+	if h := c.find(lease); h != nil {
+		h.over, c.awake = true, true
+	}
+}
+
+// Errand is what an attempt does once the fate of its report is known.
+type Errand uint8
+
+const (
+	// ErrandNone: that was all.
+	ErrandNone Errand = iota
+	// ErrandPublish: give the outputs their names, and report again that it is done.
+	ErrandPublish
+	// ErrandDiscard: the outputs do not count and go.
+	ErrandDiscard
+	// ErrandKeep: nobody knows; the report stays in the spool and the outputs with it.
+	ErrandKeep
+)
+
+// ErrandAfter is what an attempt does after its report was answered with a code.
+func ErrandAfter(code protocol.Code, report *protocol.Report) Errand {
+	switch code {
+	case protocol.CodeOK:
+		if !report.Cleaned {
+			return ErrandPublish
+		}
+		return ErrandNone
+	case protocol.CodeStale, protocol.CodeBadRequest:
+		return ErrandDiscard
+	}
+	return ErrandKeep
 }

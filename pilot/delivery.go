@@ -18,7 +18,8 @@ import (
 func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	defer func() {
 		p.mu.Lock()
-		r.over = true
+		p.talk.Over(r.lease.ID)
+		delete(p.attempts, r.lease.ID)
 		p.mu.Unlock()
 		p.nudge()
 	}()
@@ -31,7 +32,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		GPUs:   granted.gpus,
 		Groups: p.config.Groups, Payload: p.config.Payload,
 		Logger: p.logger.With("lease", lease.ID.String(), "task", lease.Task.String()),
-		Phase:  func(phase protocol.Phase) { p.setPhase(r, phase) },
+		Phase:  func(phase protocol.Phase) { p.setPhase(lease.ID, phase) },
 		Log: func(l *payload.Log) {
 			p.mu.Lock()
 			r.log = l
@@ -68,24 +69,21 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 	}
 	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
 	report.Cleaned = !publish
-	switch p.deliver(r, report) {
-	case protocol.CodeOK:
-	case protocol.CodeStale, protocol.CodeBadRequest:
+	switch ErrandAfter(p.deliver(r, report), report) {
+	case ErrandPublish:
+	case ErrandDiscard:
 		p.discard(a, report)
 		return
 	default:
-		return // it stays in the spool
-	}
-	if !publish {
 		return
 	}
-	p.setPhase(r, protocol.PhaseCleaning)
+	p.setPhase(report.Lease, protocol.PhaseCleaning)
 	if err := p.publish(a, report.Outputs); err != nil {
 		// The bytes are where the record says; only the final name is missing. Without
 		// another word the lease lapses, and the record says that nobody cleaned up.
 		a.Logger.Error("outputs keep their attempt's names", "err", err)
 		p.mu.Lock()
-		r.settled = true
+		p.talk.Forgo(report.Lease)
 		p.mu.Unlock()
 		return
 	}
@@ -155,18 +153,13 @@ func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
 		p.logger.Error("report not kept on disk; it is sent all the same", "lease", report.Lease, "err", err)
 	}
 	p.mu.Lock()
-	if p.ended {
-		p.mu.Unlock()
+	taken := p.talk.Report(report.Lease, &signed, report.Cleaned)
+	p.mu.Unlock()
+	if !taken {
 		return protocol.CodeUnknown
 	}
-	r.report, r.answer, r.last = &signed, make(chan struct{}), report.Cleaned
-	answer := r.answer
-	p.mu.Unlock()
 	p.nudge()
-	<-answer
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return r.code
+	return <-r.answer
 }
 
 // storeLog sends an attempt's log to the blob store.

@@ -4,7 +4,9 @@
 // Nouns: a [Pilot] is one process with one key; an attempt is one lease being
 // run, in a directory of its own; the link is its connection to the coordinators;
 // an exchange is the one message that lists what it holds, carries reports, and
-// brings new leases and orders.
+// brings new leases and orders. What the pilot says and when is decided by its
+// [Conversation], in steps that are told the time and do nothing themselves; they
+// are exported for cmd/simulation, which drives the same ones in virtual time.
 //
 // What is authoritative: the coordinators, for which leases this pilot holds. A
 // lease they order abandoned is stopped at once, whatever it has cost.

@@ -8,7 +8,7 @@ import (
 )
 
 // packing is what the node has and what running attempts take of it. It is owned
-// by the pilot's loop.
+// by the pilot's conversation.
 type packing struct {
 	all  protocol.Resources
 	end  time.Time // of the batch slot; zero is not known
@@ -30,8 +30,7 @@ func newPacking(all protocol.Resources, end time.Time) *packing {
 // take reserves what a lease was granted and chooses its cards.
 func (p *packing) take(l *protocol.Lease) share {
 	s := share{cores: max(1, l.Granted.Cores), memory: l.Granted.Memory, disk: l.Granted.Disk}
-	free := p.free()
-	for _, g := range free.GPUs {
+	for _, g := range p.cards() {
 		if len(s.gpus) < l.Granted.GPUs && g.Memory >= l.Granted.GPUMemory && g.Capability >= l.Granted.GPUCapability {
 			s.gpus = append(s.gpus, g.ID)
 		}
@@ -42,19 +41,30 @@ func (p *packing) take(l *protocol.Lease) share {
 
 func (p *packing) release(id protocol.LeaseID) { delete(p.used, id) }
 
+// cards are the GPUs that are left.
+func (p *packing) cards() []protocol.GPU {
+	return slices.DeleteFunc(slices.Clone(p.all.GPUs), func(g protocol.GPU) bool {
+		for _, s := range p.used {
+			if slices.Contains(s.gpus, g.ID) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // free is what is left, with the time that remains of the slot.
-func (p *packing) free() protocol.Resources {
+func (p *packing) free(now time.Time) protocol.Resources {
 	f := p.all
-	f.GPUs = slices.Clone(p.all.GPUs)
+	f.GPUs = p.cards()
 	for _, s := range p.used {
 		f.Cores -= s.cores
 		f.Memory -= s.memory
 		f.Disk -= s.disk
-		f.GPUs = slices.DeleteFunc(f.GPUs, func(g protocol.GPU) bool { return slices.Contains(s.gpus, g.ID) })
 	}
 	f.Cores, f.Memory, f.Disk = max(0, f.Cores), max(0, f.Memory), max(0, f.Disk)
 	if !p.end.IsZero() {
-		f.Remaining = max(1, protocol.Seconds(time.Until(p.end)/time.Second)) // 0 would say that no end is known
+		f.Remaining = max(1, protocol.Seconds(p.end.Sub(now)/time.Second)) // 0 would say that no end is known
 	}
 	return f
 }

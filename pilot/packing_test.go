@@ -30,17 +30,17 @@ func TestPackingTakesAndGivesBack(t *testing.T) {
 		t.Errorf("second = %+v, want one core and a card nobody has", second)
 	}
 	want := protocol.Resources{Cores: 5, Memory: 12 * protocol.GB, Disk: 100 * protocol.GB, GPUs: all.GPUs[:1]}
-	if diff := cmp.Diff(want, p.free()); diff != "" {
+	if diff := cmp.Diff(want, p.free(time.Now())); diff != "" {
 		t.Errorf("free: %s", diff)
 	}
 	p.take(leaseOf(3, protocol.Requirements{Cores: 64, Memory: 64 * protocol.GB, Disk: 1 << 50}))
-	if f := p.free(); f.Cores != 0 || f.Memory != 0 || f.Disk != 0 {
+	if f := p.free(time.Now()); f.Cores != 0 || f.Memory != 0 || f.Disk != 0 {
 		t.Errorf("free of an overfull node = %+v", f)
 	}
 	for i := range uint32(4) {
 		p.release(protocol.LeaseID{Index: 1, Ordinal: i})
 	}
-	if diff := cmp.Diff(all, p.free()); diff != "" {
+	if diff := cmp.Diff(all, p.free(time.Now())); diff != "" {
 		t.Errorf("free in the end: %s", diff)
 	}
 }
@@ -49,11 +49,11 @@ func TestPackingTellsTheTimeThatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacking(protocol.Resources{Cores: 1}, time.Now().Add(time.Hour))
 		time.Sleep(10 * time.Minute) //nolint:forbidigo // virtual time
-		if f := p.free(); f.Remaining != 3000 {
+		if f := p.free(time.Now()); f.Remaining != 3000 {
 			t.Errorf("remaining = %d s, want 3000", f.Remaining)
 		}
 		time.Sleep(time.Hour) //nolint:forbidigo // virtual time
-		if f := p.free(); f.Remaining != 1 {
+		if f := p.free(time.Now()); f.Remaining != 1 {
 			t.Errorf("remaining after the end = %d s; 0 would say that no end is known", f.Remaining)
 		}
 	})

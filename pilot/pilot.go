@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -61,24 +62,18 @@ type Pilot struct {
 	spool   *spool.Spool
 	logger  *slog.Logger
 	scratch string
-	claim   *os.File // keeps later pilots from removing scratch
+	claim   *os.File             // keeps later pilots from removing scratch
+	now     func() time.Duration // boot time
+	cached  []protocol.Digest    // what the cache held when it was looked at
+	looked  time.Time
 
-	packing  *packing
-	sequence uint64
-	now      func() time.Duration // boot time
-	contact  time.Duration        // boot time of the last exchange that was answered
-	pace     time.Duration        // between exchanges while attempts run
-	cached   []protocol.Digest    // what the cache held when it was looked at
-	looked   time.Time
-
-	wake chan struct{} // holds one: an attempt has something to say
+	wake chan struct{} // holds one: the conversation has something to say
+	gone chan struct{} // closed when no exchange will follow
+	work sync.WaitGroup
 
 	mu       sync.Mutex
+	talk     *Conversation                 // guarded by mu
 	attempts map[protocol.LeaseID]*running // guarded by mu
-	draining bool                          // guarded by mu
-	// ended says that no exchange will follow: reports stay in the spool. Guarded by mu.
-	ended bool
-	gone  chan struct{} // closed when ended
 }
 
 // Coordinators are what a pilot speaks to; see Link for what each method promises.
@@ -95,22 +90,12 @@ type Coordinators interface {
 
 // running is one attempt under way. Its fields are guarded by Pilot.mu.
 type running struct {
-	lease  *protocol.Lease
-	phase  protocol.Phase
-	stop   context.CancelCauseFunc
-	log    *payload.Log
-	told   int64 // how much of the log was sent
-	report *protocol.SignedReport
-	// answer is closed when the report's fate is known: code says which.
-	answer chan struct{}
-	code   protocol.Code
-	// last says that no other report will follow this one: once it is answered, the
-	// lease is nothing to renew any more.
-	last bool
-	// settled says that the last report was answered.
-	settled bool
-	// over says that nothing is left to do but to forget it.
-	over bool
+	lease *protocol.Lease
+	stop  context.CancelCauseFunc
+	log   *payload.Log // nil while there is none to tell of
+	told  int64        // how much of the log was sent
+	// answer receives the fate of a report that is waited for.
+	answer chan protocol.Code
 }
 
 // Timing of a pilot.
@@ -173,7 +158,6 @@ func (p *Pilot) live(ctx context.Context) error {
 	if offer.Cores < 1 || offer.Disk <= 0 {
 		return refuse(ctx, &c, fmt.Errorf("%w: %d cores, %v of scratch disk", ErrNode, offer.Cores, offer.Disk))
 	}
-	p.packing = newPacking(offer, report.End)
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -187,9 +171,12 @@ func (p *Pilot) live(ctx context.Context) error {
 		return err
 	}
 	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
-	p.contact = p.now()
-	return p.work(ctx)
+	p.talk = NewConversation(p.instant(), ConversationConfig{Offer: offer, End: report.End, Idle: c.Idle, Jitter: rand.N[time.Duration]})
+	return p.converse(ctx)
 }
+
+// instant is the time on this node.
+func (p *Pilot) instant() Instant { return Instant{time.Now(), p.now()} }
 
 // clean removes what the pilot had on the node for itself.
 func (p *Pilot) clean() {
@@ -248,62 +235,125 @@ func measureOptions(c *Config) hardware.Options {
 	return o
 }
 
-// work exchanges until it is time to leave.
-func (p *Pilot) work(ctx context.Context) error {
-	var attempts sync.WaitGroup
-	defer attempts.Wait()
+// converse exchanges until it is time to leave.
+func (p *Pilot) converse(ctx context.Context) error {
+	defer p.work.Wait()
 	late := time.AfterFunc(leaveWithin, p.end)
 	late.Stop()
 	defer late.Stop()
 	drain := context.AfterFunc(ctx, func() {
 		late.Reset(leaveWithin)
-		p.drain(payload.ErrDrain)
+		p.change(func(c *Conversation) []Effect { return c.Drain() })
+		p.nudge()
 	})
 	defer drain()
-	idleSince := time.Now()
-	failures := 0
 	for {
-		if p.isEnded() {
+		step := p.next()
+		switch step.Act {
+		case ActEnd:
 			p.logger.Warn("left without a good-bye; what was not delivered stays in the spool")
 			return nil
+		case ActLeave:
+			return p.leave(ctx, step.Request)
+		case ActRest:
+			p.settle(step.Within)
+			continue
 		}
-		p.fence()
-		held := p.sweep()
-		if held > 0 {
-			idleSince = time.Now()
-		}
-		if held == 0 && (p.isDraining() || time.Since(idleSince) > p.config.Idle || p.slotIsOver()) {
-			return p.leave(ctx)
-		}
-		request, wait := p.compose(idleSince)
-		reply, err := p.exchange(ctx, request, wait)
+		p.add(step.Request)
+		reply, err := p.exchange(ctx, step.Request, step.Within)
 		if err != nil {
-			if p.isFatal(err) {
-				p.end()
+			if p.failed(err) {
 				return err
 			}
-			if !errors.Is(err, context.Canceled) {
-				failures++
-				p.logger.Warn("no coordinator answered", "err", err, "attempt", failures)
-				p.pause(failures)
-			}
 			continue
 		}
-		p.contact = p.now()
-		p.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
-		p.told(request)
-		p.obey(reply)
-		for i := range reply.Leases {
-			p.begin(&attempts, &reply.Leases[i])
-		}
+		p.heard(step.Request, reply)
 		p.renew(ctx)
-		if !unsettled(reply) {
-			failures = 0
-			continue
-		}
-		failures++ // the same reports at once would meet the same trouble
-		p.pause(failures)
 	}
+}
+
+// next asks what to do and does what comes first.
+func (p *Pilot) next() Step {
+	var step Step
+	p.change(func(c *Conversation) []Effect {
+		select {
+		case <-p.wake: // what there is to say is said now
+		default:
+		}
+		step = c.Next(p.instant())
+		return step.Effects
+	})
+	return step
+}
+
+// failed takes that an exchange was not answered, and tells whether none ever will be.
+func (p *Pilot) failed(err error) (fatal bool) {
+	failures := 0
+	p.change(func(c *Conversation) (effects []Effect) {
+		effects, fatal = c.Failed(p.instant(), err)
+		failures = c.Failures()
+		return effects
+	})
+	switch {
+	case fatal:
+		p.end()
+	case !errors.Is(err, context.Canceled):
+		p.logger.Warn("no coordinator answered", "err", err, "attempt", failures)
+	}
+	return fatal
+}
+
+// change takes a step of the conversation and does what comes of it.
+func (p *Pilot) change(step func(*Conversation) []Effect) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range step(p.talk) {
+		p.doLocked(&e)
+	}
+}
+
+// doLocked carries an effect out.
+func (p *Pilot) doLocked(e *Effect) {
+	if e.Kind == EffectBegin {
+		p.beginLocked(e.Grant, e.share)
+		return
+	}
+	r := p.attempts[e.Lease]
+	if r == nil {
+		return
+	}
+	switch e.Kind {
+	case EffectStop:
+		switch {
+		case errors.Is(e.Cause, payload.ErrFenced):
+			p.logger.Error("no coordinator for longer than the fence; the payload ends", "lease", e.Lease, "task", e.Task, "err", e.Reason)
+		case errors.Is(e.Cause, payload.ErrAbandoned):
+			p.logger.Warn("attempt abandoned", "lease", e.Lease, "task", e.Task, "err", e.Reason)
+		}
+		r.stop(e.Cause)
+	case EffectSettle:
+		if e.Code != protocol.CodeOK {
+			p.logger.Warn("report not accepted", "lease", e.Lease, "task", e.Task, "err", e.Code.String()+": "+e.Reason)
+		}
+		r.answer <- e.Code
+		if e.Deliver {
+			if err := p.spool.Remove(e.Lease); err != nil {
+				p.logger.Warn("delivered report stays in the spool", "lease", e.Lease, "err", err)
+			}
+		}
+	}
+}
+
+// beginLocked starts an attempt.
+func (p *Pilot) beginLocked(lease *protocol.Lease, granted share) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	r := &running{lease: lease, stop: stop, answer: make(chan protocol.Code, 1)}
+	p.attempts[lease.ID] = r
+	p.logger.Info("task leased", "lease", lease.ID, "task", lease.Task, "attempt", lease.Attempt, "name", lease.TaskName)
+	p.work.Go(func() {
+		p.run(ctx, r, granted)
+		stop(nil)
+	})
 }
 
 func (p *Pilot) renew(ctx context.Context) {
@@ -314,52 +364,17 @@ func (p *Pilot) renew(ctx context.Context) {
 	}
 }
 
-// end gives everything up: no coordinator will listen to this pilot again, or
-// there is no time left to find one. What reports there are stay in the spool, for
-// another pilot or pass of the site.
+// end gives everything up.
 func (p *Pilot) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended {
-		return
-	}
-	p.ended = true
-	close(p.gone)
-	defer p.nudge()
-	p.drainLocked(payload.ErrAbandoned)
-	for _, r := range p.attempts {
-		if r.report != nil {
-			r.report, r.code, r.settled = nil, protocol.CodeUnknown, true
-			close(r.answer)
+	p.change(func(c *Conversation) []Effect {
+		select {
+		case <-p.gone:
+		default:
+			close(p.gone)
 		}
-	}
-}
-
-// drain stops taking work and ends what runs, as preempted.
-func (p *Pilot) drain(cause error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.drainLocked(cause)
+		return c.End()
+	})
 	p.nudge()
-}
-
-func (p *Pilot) drainLocked(cause error) {
-	p.draining = true
-	for _, a := range p.attempts {
-		a.stop(cause)
-	}
-}
-
-func (p *Pilot) isDraining() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.draining
-}
-
-func (p *Pilot) isEnded() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ended
 }
 
 // lasting is ctx for what draining must not cut off: it ends after d, or with the
@@ -376,64 +391,11 @@ func (p *Pilot) lasting(ctx context.Context, d time.Duration) (context.Context, 
 	return ctx, cancel
 }
 
-// slotIsOver tells whether the batch slot ends too soon to begin anything.
-func (p *Pilot) slotIsOver() bool {
-	const margin = 30 * time.Second
-	return !p.packing.end.IsZero() && time.Until(p.packing.end) < margin
-}
-
-// fence kills payloads that no coordinator has confirmed for too long.
-func (p *Pilot) fence() {
-	silent := p.now() - p.contact
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, a := range p.attempts {
-		if a.report == nil && a.phase < protocol.PhaseCleaning && a.lease.Fence > 0 && silent > a.lease.Fence.Duration() {
-			p.logger.Error("no coordinator for longer than the fence; the payload ends", "lease", id, "task", a.lease.Task, "took", silent)
-			a.stop(payload.ErrFenced)
-		}
-	}
-}
-
-// sweep forgets attempts that are over and returns how many are left.
-func (p *Pilot) sweep() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, a := range p.attempts {
-		if a.over {
-			delete(p.attempts, id)
-			p.packing.release(id)
-		}
-	}
-	return len(p.attempts)
-}
-
-// begin starts an attempt. A lease that was sent again while it runs is ignored.
-func (p *Pilot) begin(attempts *sync.WaitGroup, lease *protocol.Lease) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.attempts[lease.ID] != nil {
-		return
-	}
-	ctx, stop := context.WithCancelCause(context.Background())
-	r := &running{lease: lease, phase: protocol.PhaseOffered, stop: stop, answer: make(chan struct{})}
-	p.attempts[lease.ID] = r
-	if p.draining {
-		stop(payload.ErrDrain)
-	}
-	granted := p.packing.take(lease)
-	p.logger.Info("task leased", "lease", lease.ID, "task", lease.Task, "attempt", lease.Attempt, "name", lease.TaskName)
-	attempts.Go(func() {
-		p.run(ctx, r, granted)
-		stop(nil)
-	})
-}
-
 // setPhase notes how far an attempt has come.
-func (p *Pilot) setPhase(r *running, phase protocol.Phase) {
+func (p *Pilot) setPhase(lease protocol.LeaseID, phase protocol.Phase) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r.phase = phase
+	p.talk.Phase(lease, phase)
 }
 
 // document fetches a steering document once, through the cache, and parses it.
@@ -453,20 +415,9 @@ func (p *Pilot) document(ctx context.Context, d protocol.Digest) (*steering.Docu
 }
 
 // leave says good-bye and delivers what is left in the spool.
-func (p *Pilot) leave(ctx context.Context) error {
-	reason := "idle"
-	switch {
-	case ctx.Err() != nil:
-		reason = "drained"
-	case p.slotIsOver():
-		reason = "end of slot"
-	case p.isDraining():
-		reason = "drained by order"
-	}
+func (p *Pilot) leave(ctx context.Context, request *protocol.ExchangeRequest) error {
 	ctx, cancel := p.lasting(ctx, 10*time.Second)
 	defer cancel()
-	p.sequence++
-	request := &protocol.ExchangeRequest{Sequence: p.sequence, Free: p.packing.free(), Leaving: true, Reason: reason}
 	if reports, err := p.spool.Pending(protocol.MaxReports); err == nil {
 		request.Reports = reports
 	}
@@ -475,7 +426,7 @@ func (p *Pilot) leave(ctx context.Context) error {
 		p.logger.Warn("left without a good-bye", "err", err)
 		return nil
 	}
-	p.logger.Info("leaving", "err", reason)
+	p.logger.Info("leaving", "err", request.Reason)
 	return p.spool.Delivered(reply.Answers)
 }
 

@@ -1,0 +1,106 @@
+package pilot
+
+import (
+	"context"
+	"time"
+
+	"floe/protocol"
+)
+
+// exchange speaks once; it is cut short when an attempt has something to say.
+// Leases granted in an answer that is cut off are sent again: the next exchange
+// does not list them.
+func (p *Pilot) exchange(ctx context.Context, request *protocol.ExchangeRequest, wait time.Duration) (*protocol.ExchangeReply, error) {
+	// Draining must not cut off the reports of what was drained.
+	speaking, cancel := p.lasting(ctx, wait+30*time.Second)
+	defer cancel()
+	if request.Wait > 0 {
+		woken := make(chan struct{})
+		defer close(woken)
+		go func() {
+			select {
+			case <-p.wake:
+				cancel()
+			case <-woken:
+			}
+		}()
+		if ctx.Err() == nil {
+			stop := context.AfterFunc(ctx, cancel)
+			defer stop()
+		}
+	}
+	return p.link.Exchange(speaking, request)
+}
+
+// settle waits until an attempt has something to say, at most for d.
+func (p *Pilot) settle(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.wake:
+	}
+}
+
+// nudge lets the loop speak soon.
+func (p *Pilot) nudge() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add adds to a request what the conversation does not know: live logs, and what
+// the cache holds.
+func (p *Pilot) add(r *protocol.ExchangeRequest) {
+	if r.Want > 0 {
+		r.Cached = p.held()
+	}
+	size := 0
+	for i := range r.Reports {
+		size += len(r.Reports[i].Body)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, a := range p.attempts {
+		if a.log == nil || size > maxReport {
+			continue
+		}
+		data, at, err := a.log.ReadFrom(a.told, protocol.MaxLogTail)
+		if err == nil && len(data) > 0 {
+			r.Logs = append(r.Logs, protocol.LogTail{Lease: id, Offset: at, Data: data})
+			size += len(data)
+		}
+	}
+}
+
+// lookEvery is how often a pilot looks at what the cache holds, which other
+// pilots of the node change, too.
+const lookEvery = time.Minute
+
+// held are digests the cache held a moment ago. Only the loop calls it.
+func (p *Pilot) held() []protocol.Digest {
+	if p.looked.IsZero() || time.Since(p.looked) >= lookEvery {
+		p.cached, p.looked = p.cache.Held(protocol.MaxCached), time.Now()
+	}
+	return p.cached
+}
+
+// heard takes the answer to a request.
+func (p *Pilot) heard(r *protocol.ExchangeRequest, reply *protocol.ExchangeReply) {
+	p.change(func(c *Conversation) []Effect {
+		// What was cut off is told again: behind a hole, coordinators keep nothing of
+		// what was before.
+		for _, l := range r.Logs {
+			if a := p.attempts[l.Lease]; a != nil {
+				a.told = l.Offset + int64(len(l.Data))
+			}
+		}
+		was := c.draining
+		effects := c.Heard(p.instant(), reply)
+		if c.draining && !was {
+			p.logger.Info("draining by order")
+		}
+		return effects
+	})
+}
