@@ -18,7 +18,8 @@ var layers = []struct {
 	may    []string
 	reason string
 }{
-	{"protocol", nil, "the vocabulary knows nobody"},
+	{"protocol/canon", nil, "one form of bytes, whatever they mean"},
+	{"protocol", []string{"protocol/canon"}, "the vocabulary knows nobody; its hot words are read and written by hand"},
 	{"protocol/steering/expr", nil, "expressions are a language of their own"},
 	{"protocol/steering", []string{"protocol", "protocol/steering/expr"}, "a plan speaks of requirements"},
 	{"protocol/transport", []string{"protocol"}, "errors and identities on the wire"},
@@ -27,7 +28,7 @@ var layers = []struct {
 
 	{"cache", []string{"protocol"}, "digests name what is cached"},
 
-	{"coordinator/state", []string{"protocol"}, "the pure machine sees the vocabulary only"},
+	{"coordinator/state", []string{"protocol", "protocol/canon"}, "the pure machine sees the vocabulary only"},
 	{"coordinator/state/statemachinedoc", []string{"coordinator/state"}, "draws the transition table"},
 	{"coordinator/replica", []string{"protocol"}, "drives any machine, so that raft stays in one place"},
 	{"coordinator/history", []string{"protocol", "coordinator/state"}, "the ledger keeps the record's events"},

@@ -1,10 +1,15 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"reflect"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"floe/protocol/canon"
 )
 
 // The wire and the log use one form of CBOR (RFC 8949): core deterministic
@@ -41,15 +46,50 @@ func must[T any](v T, err error) T {
 }
 
 // Marshal encodes v deterministically.
-func Marshal(v any) ([]byte, error) { return encoder.Marshal(v) }
+func Marshal(v any) ([]byte, error) {
+	c, ok := v.(canon.Writable)
+	if !ok {
+		return encoder.Marshal(v)
+	}
+	w := writers.Get().(*canon.Writer)
+	defer writers.Put(w)
+	w.Reset()
+	c.WriteCanon(w)
+	return bytes.Clone(w.Bytes()), nil
+}
 
-// Unmarshal decodes exactly one value and refuses unknown fields and trailing
-// bytes. It is for the log and for what coordinators receive.
-func Unmarshal(b []byte, v any) error { return decoder.Unmarshal(b, v) }
+var writers = sync.Pool{New: func() any { return canon.NewWriter(nil) }}
 
-// UnmarshalReply decodes exactly one value and skips fields this build does not
-// know. It is for answers, which a newer coordinator may have extended.
-func UnmarshalReply(b []byte, v any) error { return lenient.Unmarshal(b, v) }
+// AppendMarshal appends what Marshal gives for v to b.
+func AppendMarshal(b []byte, v any) ([]byte, error) {
+	if c, ok := v.(canon.Writable); ok {
+		w := canon.NewWriter(b)
+		c.WriteCanon(w)
+		return w.Bytes(), nil
+	}
+	body, err := encoder.Marshal(v)
+	return append(b, body...), err
+}
+
+// Unmarshal decodes exactly one value into v, which must be a pointer to a zero
+// value, and refuses unknown fields and trailing bytes. It is for the log and for
+// what coordinators receive.
+func Unmarshal(b []byte, v any) error { return unmarshal(decoder, b, v) }
+
+// UnmarshalReply decodes exactly one value into v, which must be a pointer to a
+// zero value, and skips fields this build does not know. It is for answers, which a
+// newer coordinator may have extended.
+func UnmarshalReply(b []byte, v any) error { return unmarshal(lenient, b, v) }
+
+func unmarshal(general cbor.DecMode, b []byte, v any) error {
+	if c, ok := v.(canon.Readable); ok {
+		if canon.Read(b, c) {
+			return nil
+		}
+		reflect.ValueOf(v).Elem().SetZero() // half read
+	}
+	return general.Unmarshal(b, v)
+}
 
 // ReadMessage reads at most limit bytes from r and decodes them strictly.
 // It returns an *Error of CodeTooLarge or CodeBadRequest.
