@@ -33,22 +33,16 @@ type machine struct {
 // equal machines give equal chains.
 type chain [sha256.Size]byte
 
-func (c *chain) extend(index uint64, entry []byte, events []state.Event) error {
+// extend takes the events as state.EncodeEvents writes them.
+func (c *chain) extend(index uint64, entry, events []byte) {
 	h := sha256.New()
 	h.Write(c[:])
 	var number [8]byte
 	binary.BigEndian.PutUint64(number[:], index)
 	h.Write(number[:])
 	h.Write(entry)
-	for i := range events {
-		b, err := state.EncodeEvent(events[i].Body)
-		if err != nil {
-			return err
-		}
-		h.Write(b)
-	}
+	h.Write(events)
 	h.Sum(c[:0])
-	return nil
 }
 
 // Apply implements replica.Machine.
@@ -56,7 +50,10 @@ func (m *machine) Apply(index, term uint64, entry []byte) ([]any, error) {
 	m.mu.Lock()
 	answers, events, err := m.state.Apply(index, term, entry)
 	if err == nil {
-		err = m.chain.extend(index, entry, events)
+		var encoded []byte
+		if encoded, err = state.EncodeEvents(events); err == nil {
+			m.chain.extend(index, entry, encoded)
+		}
 	}
 	m.mu.Unlock()
 	if err != nil {

@@ -57,9 +57,12 @@ func (m mark) verdict() protocol.Verdict { return protocol.Verdict(m & markVerdi
 var errRow = errors.New("history row cannot be read")
 
 func makeRow(k key, e *state.Event) (row, error) {
-	body, err := state.EncodeEvent(e.Body)
-	if err != nil {
-		return nil, err
+	body := e.Encoded
+	if body == nil {
+		var err error
+		if body, err = state.EncodeEvent(e.Body); err != nil {
+			return nil, err
+		}
 	}
 	r := make(row, 0, rowHeader+len(body))
 	r = append(r, k[:]...)

@@ -133,23 +133,20 @@ func newCommand(k Kind) Command {
 
 // EncodeCommand writes a command as entries hold it: its kind and its CBOR.
 func EncodeCommand(c Command) ([]byte, error) {
-	body, err := protocol.Marshal(c)
+	b, err := protocol.AppendMarshal(append(make([]byte, 0, 256), byte(c.Kind())), c)
 	if err != nil {
 		return nil, fmt.Errorf("encode command %d: %w", c.Kind(), err)
 	}
-	if len(body) >= MaxCommandBytes {
-		return nil, protocol.Errorf(protocol.CodeTooLarge, "command of %d bytes, limit %d", len(body), MaxCommandBytes)
+	if len(b) > MaxCommandBytes {
+		return nil, protocol.Errorf(protocol.CodeTooLarge, "command of %d bytes, limit %d", len(b), MaxCommandBytes)
 	}
-	return append([]byte{byte(c.Kind())}, body...), nil
+	return b, nil
 }
 
 // DecodeCommand reads what EncodeCommand wrote, strictly.
 func DecodeCommand(b []byte) (Command, error) {
 	if len(b) == 0 {
 		return nil, errors.New("empty command")
-	}
-	if c, ok := decodeHot(Kind(b[0]), b[1:]); ok {
-		return c, nil
 	}
 	c := newCommand(Kind(b[0]))
 	if c == nil {

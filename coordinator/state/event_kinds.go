@@ -8,12 +8,37 @@ import (
 )
 
 // EncodeEvent writes what happened as history keeps it: the kind and its CBOR.
-func EncodeEvent(e EventBody) ([]byte, error) {
-	body, err := protocol.Marshal(e)
+func EncodeEvent(e EventBody) ([]byte, error) { return appendEvent(nil, e) }
+
+func appendEvent(b []byte, e EventBody) ([]byte, error) {
+	b, err := protocol.AppendMarshal(append(b, byte(e.Kind())), e)
 	if err != nil {
 		return nil, fmt.Errorf("encode event %d: %w", e.Kind(), err)
 	}
-	return append([]byte{byte(e.Kind())}, body...), nil
+	return b, nil
+}
+
+// EncodeEvents fills in the Encoded of the events of one entry and returns them all,
+// one behind the other. The chain of digests runs over them and history keeps them,
+// so they are written once for both.
+func EncodeEvents(events []Event) (all []byte, err error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	all = make([]byte, 0, 96*len(events))
+	ends := make([]int, len(events))
+	for i := range events {
+		if all, err = appendEvent(all, events[i].Body); err != nil {
+			return nil, err
+		}
+		ends[i] = len(all)
+	}
+	begin := 0
+	for i, end := range ends {
+		events[i].Encoded = all[begin:end:end]
+		begin = end
+	}
+	return all, nil
 }
 
 // DecodeEvent reads what EncodeEvent wrote.

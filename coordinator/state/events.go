@@ -13,6 +13,8 @@ type Event struct {
 	Time RecordTime
 	Wall UnixMillis
 	Body EventBody
+	// Encoded is Body as EncodeEvent writes it, once EncodeEvents has filled it in.
+	Encoded []byte
 }
 
 // EventBody is what happened: one of this package's event structs, by pointer.

@@ -1,382 +1,229 @@
 package state
 
 import (
-	"encoding/binary"
-	"unicode/utf8"
-
 	"floe/protocol"
+	"floe/protocol/canon"
 )
 
-// A task's life is an Acquire and a Report, and reading them by reflection costs
-// more than applying them. decodeHot reads both, in the form in which they are
-// written. It tells false for whatever is in another form, even a legal one, and
-// for other commands: the general decoder then decides.
-func decodeHot(k Kind, body []byte) (Command, bool) {
-	r := hotReader{b: body}
-	var c Command
-	switch k {
-	case KindAcquire:
-		a := new(Acquire)
-		r.acquire(a)
-		c = a
-	case KindReport:
-		p := new(Report)
-		r.report(p)
-		c = p
-	default:
-		return nil, false
-	}
-	return c, !r.failed && len(r.b) == 0
+// A task's life is an Acquire and a Report and three to five events. Reading and
+// writing them by reflection costs more than applying them, so they do it
+// themselves. The field numbers are those of the structs' tags; tests compare with
+// the general codec.
+
+// WriteCanon implements canon.Writable.
+func (a *Acquire) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Text(1, string(a.Pilot))
+	m.Item(2, &a.Free)
+	m.Uint(3, uint64(a.Want))
+	m.UintIf(4, a.Sequence)
 }
 
-// hotReader reads core-deterministic CBOR with integer keys (RFC 8949 §4.2).
-// After failed is set what it returns means nothing.
-type hotReader struct {
-	b      []byte
-	failed bool
-}
-
-// The major types of CBOR.
-const (
-	cborUint = iota
-	cborNegative
-	cborBytes
-	cborText
-	cborArray
-	cborMap
-	cborTag
-	cborOther
-
-	cborFalse = 0xf4
-	cborTrue  = 0xf5
-)
-
-// fields calls f for each key of a map, which must rise. f reads the value and
-// tells whether it knows the key.
-func (r *hotReader) fields(f func(key uint64) bool) {
-	last := uint64(0)
-	for n := r.head(cborMap); n > 0 && !r.failed; n-- {
-		key := r.head(cborUint)
-		if key <= last || !f(key) {
-			r.failed = true
-		}
-		last = key
-	}
-}
-
-// head reads the head of an item of a major type and returns its argument.
-func (r *hotReader) head(major byte) uint64 {
-	if len(r.b) == 0 || r.b[0]>>5 != major {
-		r.failed = true
-		return 0
-	}
-	short := r.b[0] & 31
-	r.b = r.b[1:]
-	if short < 24 {
-		return uint64(short)
-	}
-	width := 1 << (short - 24)
-	if short > 27 || len(r.b) < width {
-		r.failed = true
-		return 0
-	}
-	var wide [8]byte
-	copy(wide[8-width:], r.b)
-	r.b = r.b[width:]
-	return binary.BigEndian.Uint64(wide[:])
-}
-
-func (r *hotReader) uint(limit uint64) uint64 {
-	n := r.head(cborUint)
-	if n > limit {
-		r.failed = true
-	}
-	return n
-}
-
-func (r *hotReader) int() int64 {
-	if len(r.b) > 0 && r.b[0]>>5 == cborNegative {
-		return -1 - int64(r.limit(r.head(cborNegative)))
-	}
-	return int64(r.limit(r.head(cborUint)))
-}
-
-func (r *hotReader) limit(n uint64) uint64 {
-	if n > 1<<63-1 {
-		r.failed = true
-	}
-	return n
-}
-
-// take returns the next n bytes.
-func (r *hotReader) take(n uint64) []byte {
-	if r.failed || n > uint64(len(r.b)) {
-		r.failed = true
-		return nil
-	}
-	b := r.b[:n]
-	r.b = r.b[n:]
-	return b
-}
-
-func (r *hotReader) text() string {
-	b := r.take(r.head(cborText))
-	if !utf8.Valid(b) {
-		r.failed = true
-	}
-	return string(b)
-}
-
-func (r *hotReader) digest() (d protocol.Digest) {
-	// The general decoder is as strict: nothing, or all of it with a head of two bytes.
-	switch b := r.b; {
-	case len(b) > 0 && b[0] == 0x40:
-		r.b = b[1:]
-	case len(b) >= 2+len(d) && b[0] == 0x58 && int(b[1]) == len(d):
-		copy(d[:], b[2:])
-		r.b = b[2+len(d):]
-	default:
-		r.failed = true
-	}
-	return d
-}
-
-func (r *hotReader) bool() bool {
-	b := r.take(1)
-	if r.failed || b[0] != cborFalse && b[0] != cborTrue {
-		r.failed = true
-		return false
-	}
-	return b[0] == cborTrue
-}
-
-// hotList reads an array. A length beyond what is left is not believed.
-func hotList[T any](r *hotReader, read func(*T)) []T {
-	n := r.head(cborArray)
-	if n > uint64(len(r.b)) {
-		r.failed = true
-	}
-	if r.failed {
-		return nil
-	}
-	list := make([]T, n)
-	for i := range list {
-		read(&list[i])
-	}
-	return list
-}
-
-// general lets the general decoder read the next item.
-func (r *hotReader) general(into any) {
-	rest := *r
-	rest.skip(4)
-	if rest.failed {
-		r.failed = true
-		return
-	}
-	item := r.b[:len(r.b)-len(rest.b)]
-	r.b = rest.b
-	if protocol.Unmarshal(item, into) != nil {
-		r.failed = true
-	}
-}
-
-// skip passes over an item nested to a depth.
-func (r *hotReader) skip(depth int) {
-	if len(r.b) == 0 || depth == 0 {
-		r.failed = true
-		return
-	}
-	major := r.b[0] >> 5
-	n := r.head(major)
-	switch major {
-	case cborBytes, cborText:
-		r.take(n)
-	case cborMap:
-		for ; n > 0 && !r.failed; n-- {
-			r.skip(depth - 1)
-			r.skip(depth - 1)
-		}
-	case cborArray:
-		for ; n > 0 && !r.failed; n-- {
-			r.skip(depth - 1)
-		}
-	case cborTag:
-		r.failed = true
-	}
-}
-
-func (r *hotReader) acquire(a *Acquire) {
-	r.fields(func(key uint64) bool {
-		switch key {
+// ReadCanon implements canon.Readable.
+func (a *Acquire) ReadCanon(r *canon.Reader) {
+	*a = Acquire{}
+	for f := r.Map(); f.Next(); {
+		switch f.Key {
 		case 1:
-			a.Pilot = protocol.PilotID(r.text())
+			a.Pilot = protocol.PilotID(r.Text())
 		case 2:
-			r.resources(&a.Free)
+			a.Free.ReadCanon(r)
 		case 3:
-			a.Want = uint16(r.uint(1<<16 - 1))
+			a.Want = r.Uint16()
 		case 4:
-			a.Sequence = r.head(cborUint)
+			a.Sequence = r.Uint64()
 		default:
-			return false
+			r.Fail()
 		}
-		return true
-	})
+	}
 }
 
-func (r *hotReader) resources(o *protocol.Resources) {
-	r.fields(func(key uint64) bool {
-		switch key {
-		case 1:
-			o.Cores = int(r.int())
-		case 2:
-			o.Memory = protocol.ByteSize(r.int())
-		case 3:
-			o.Disk = protocol.ByteSize(r.int())
-		case 4:
-			o.Remaining = protocol.Seconds(r.int())
-		case 5:
-			r.general(&o.GPUs)
-		case 6:
-			o.OS = r.text()
-		case 7:
-			o.Tags = hotList(r, func(s *string) { *s = r.text() })
-		default:
-			return false
-		}
-		return true
-	})
+// WriteCanon implements canon.Writable.
+func (r *Report) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Item(1, &r.Lease)
+	m.Item(2, &r.Task)
+	m.Text(3, string(r.Pilot))
+	m.Uint(4, uint64(r.Verdict))
+	m.TextIf(5, r.Evidence)
+	m.IntIf(6, int64(r.ExitCode))
+	m.IntIf(7, int64(r.Signal))
+	m.Item(8, &r.Usage)
+	canon.ListIf(m, 9, r.Statistics)
+	canon.ListIf(m, 10, r.Outputs)
+	canon.ListIf(m, 11, r.Modules)
+	m.Item(12, &r.Log)
+	m.TextIf(13, r.Host)
+	m.BoolIf(14, r.Cleaned)
+	m.TextIf(15, r.BadInput)
+	m.IntIf(16, r.StartedUnix)
+	m.IntIf(17, r.EndedUnix)
 }
 
-func (r *hotReader) report(p *Report) {
-	r.fields(func(key uint64) bool {
-		switch key {
+// ReadCanon implements canon.Readable.
+func (r *Report) ReadCanon(in *canon.Reader) {
+	*r = Report{}
+	for f := in.Map(); f.Next(); {
+		switch f.Key {
 		case 1:
-			r.lease(&p.Lease)
+			r.Lease.ReadCanon(in)
 		case 2:
-			r.task(&p.Task)
+			r.Task.ReadCanon(in)
 		case 3:
-			p.Pilot = protocol.PilotID(r.text())
+			r.Pilot = protocol.PilotID(in.Text())
 		case 4:
-			p.Verdict = protocol.Verdict(r.uint(1<<8 - 1))
+			r.Verdict = protocol.Verdict(in.Uint8())
 		case 5:
-			p.Evidence = r.text()
+			r.Evidence = in.Text()
 		case 6:
-			p.ExitCode = int(r.int())
+			r.ExitCode = int(in.Int())
 		case 7:
-			p.Signal = int(r.int())
+			r.Signal = int(in.Int())
 		case 8:
-			r.usage(&p.Usage)
+			r.Usage.ReadCanon(in)
 		case 9:
-			r.general(&p.Statistics) // floating point is not for this package
+			r.Statistics = canon.List[protocol.Statistic](in)
 		case 10:
-			p.Outputs = hotList(r, r.file)
+			r.Outputs = canon.List[protocol.FileRecord](in)
 		case 11:
-			r.general(&p.Modules)
+			r.Modules = canon.List[protocol.ModuleResult](in)
 		case 12:
-			r.log(&p.Log)
+			r.Log.ReadCanon(in)
 		case 13:
-			p.Host = r.text()
+			r.Host = in.Text()
 		case 14:
-			p.Cleaned = r.bool()
+			r.Cleaned = in.Bool()
 		case 15:
-			p.BadInput = r.text()
+			r.BadInput = in.Text()
 		case 16:
-			p.StartedUnix = r.int()
+			r.StartedUnix = in.Int()
 		case 17:
-			p.EndedUnix = r.int()
+			r.EndedUnix = in.Int()
 		default:
-			return false
+			in.Fail()
 		}
-		return true
-	})
+	}
 }
 
-func (r *hotReader) lease(l *protocol.LeaseID) {
-	r.fields(func(key uint64) bool {
-		switch key {
-		case 1:
-			l.Index = r.head(cborUint)
-		case 2:
-			l.Ordinal = uint32(r.uint(1<<32 - 1))
-		}
-		return key <= 2
-	})
+// WriteCanon implements canon.Writable.
+func (e *LeaseGranted) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Item(1, &e.Lease)
+	m.Item(2, &e.Task)
+	m.Uint(3, uint64(e.Attempt))
+	m.Text(4, string(e.Pilot))
+	m.Text(5, string(e.Site))
 }
 
-func (r *hotReader) task(t *protocol.TaskID) {
-	r.fields(func(key uint64) bool {
-		switch key {
+// WriteCanon implements canon.Writable.
+func (e *AttemptEnded) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Item(1, &e.Lease)
+	m.Item(2, &e.Task)
+	m.Uint(3, uint64(e.Attempt))
+	m.Text(4, string(e.Pilot))
+	m.Text(5, string(e.Site))
+	m.TextIf(6, e.Host)
+	m.Uint(7, uint64(e.Verdict))
+	m.TextIf(8, e.Evidence)
+	m.IntIf(9, int64(e.ExitCode))
+	m.IntIf(10, int64(e.Signal))
+	m.BoolIf(11, e.Accepted)
+	m.Uint(12, uint64(e.Next))
+	m.Item(13, &e.Usage)
+	canon.ListIf(m, 14, e.Statistics)
+	canon.ListIf(m, 15, e.Outputs)
+	canon.ListIf(m, 16, e.Modules)
+	m.Item(17, &e.Log)
+	m.Int(18, int64(e.Granted))
+	m.Int(19, int64(e.GrantedWall))
+	m.IntIf(20, e.StartedUnix)
+	m.IntIf(21, e.EndedUnix)
+}
+
+// ReadCanon implements canon.Readable.
+func (e *AttemptEnded) ReadCanon(r *canon.Reader) {
+	*e = AttemptEnded{}
+	for f := r.Map(); f.Next(); {
+		switch f.Key {
 		case 1:
-			t.Dataset = protocol.DatasetID(r.uint(1<<32 - 1))
+			e.Lease.ReadCanon(r)
 		case 2:
-			t.Job = protocol.JobIndex(r.uint(1<<32 - 1))
+			e.Task.ReadCanon(r)
 		case 3:
-			t.Task = protocol.TaskIndex(r.uint(1<<16 - 1))
-		}
-		return key <= 3
-	})
-}
-
-func (r *hotReader) usage(u *protocol.Usage) {
-	r.fields(func(key uint64) bool {
-		n := r.int()
-		switch key {
-		case 1:
-			u.WallMillis = n
-		case 2:
-			u.CPUMillis = n
-		case 3:
-			u.PeakMemory = protocol.ByteSize(n)
+			e.Attempt = r.Uint32()
 		case 4:
-			u.ReadBytes = protocol.ByteSize(n)
+			e.Pilot = protocol.PilotID(r.Text())
 		case 5:
-			u.WriteBytes = protocol.ByteSize(n)
+			e.Site = protocol.SiteID(r.Text())
 		case 6:
-			u.PeakDisk = protocol.ByteSize(n)
+			e.Host = r.Text()
 		case 7:
-			u.Cores = int(n)
+			e.Verdict = protocol.Verdict(r.Uint8())
 		case 8:
-			u.GPUs = int(n)
+			e.Evidence = r.Text()
 		case 9:
-			u.StageMillis = n
+			e.ExitCode = int(r.Int())
 		case 10:
-			u.CopyMillis = n
+			e.Signal = int(r.Int())
+		case 11:
+			e.Accepted = r.Bool()
+		case 12:
+			e.Next = protocol.TaskState(r.Uint8())
+		case 13:
+			e.Usage.ReadCanon(r)
+		case 14:
+			e.Statistics = canon.List[protocol.Statistic](r)
+		case 15:
+			e.Outputs = canon.List[protocol.FileRecord](r)
+		case 16:
+			e.Modules = canon.List[protocol.ModuleResult](r)
+		case 17:
+			e.Log.ReadCanon(r)
+		case 18:
+			e.Granted = RecordTime(r.Int())
+		case 19:
+			e.GrantedWall = UnixMillis(r.Int())
+		case 20:
+			e.StartedUnix = r.Int()
+		case 21:
+			e.EndedUnix = r.Int()
+		default:
+			r.Fail()
 		}
-		return key <= 10
-	})
+	}
 }
 
-func (r *hotReader) file(f *protocol.FileRecord) {
-	r.fields(func(key uint64) bool {
-		switch key {
-		case 1:
-			f.Type = protocol.FileType(r.uint(1<<8 - 1))
-		case 2:
-			f.Name = r.text()
-		case 3:
-			f.URL = r.text()
-		case 4:
-			f.Published = r.text()
-		case 5:
-			f.Size = protocol.ByteSize(r.int())
-		case 6:
-			f.Digest = r.digest()
-		}
-		return key <= 6
-	})
+// WriteCanon implements canon.Writable.
+func (e *AttemptCleaned) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Item(1, &e.Lease)
+	m.Item(2, &e.Task)
+	m.BoolIf(3, e.Uncleaned)
 }
 
-func (r *hotReader) log(l *protocol.LogRecord) {
-	r.fields(func(key uint64) bool {
-		switch key {
-		case 1:
-			l.Digest = r.digest()
-		case 2:
-			l.Size = protocol.ByteSize(r.int())
-		case 3:
-			l.Cut = protocol.ByteSize(r.int())
-		}
-		return key <= 3
-	})
+// WriteCanon implements canon.Writable.
+func (s *SiteRule) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	canon.TextsIf(m, 1, s.Allowed)
+	canon.TextsIf(m, 2, s.Excluded)
+}
+
+// WriteCanon implements canon.Writable.
+func (e *TasksReleased) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Uint(1, uint64(e.Dataset))
+	m.Uint(2, uint64(e.Task))
+	m.Uint(3, e.Count)
+	m.Item(4, &e.Requirements)
+	m.Item(5, &e.Sites)
+}
+
+// WriteCanon implements canon.Writable.
+func (e *JobFinished) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Uint(1, uint64(e.Dataset))
+	m.Uint(2, uint64(e.Job))
+	m.Uint(3, uint64(e.State))
+	canon.ListIf(m, 4, e.Remove)
 }

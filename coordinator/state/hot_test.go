@@ -2,64 +2,158 @@ package state
 
 import (
 	"bytes"
+	"math/rand"
 	"reflect"
 	"testing"
+	"testing/quick"
 
 	"floe/protocol"
+	"floe/protocol/canon"
 )
 
-// FuzzDecodeHot holds the decoder of the hot commands to the general one: what it
-// reads, the other reads as the same.
-func FuzzDecodeHot(f *testing.F) {
-	for _, c := range hotSamples() {
-		body := mustEncode(f, c)[1:]
-		f.Add(byte(c.Kind()), body)
-		for i := range body { // one byte off
-			f.Add(byte(c.Kind()), append(append(bytes.Clone(body[:i]), body[i]^1), body[i+1:]...))
+// The same structs without their methods: the general codec reads and writes them.
+type (
+	generalAcquire        Acquire
+	generalReport         Report
+	generalLeaseGranted   LeaseGranted
+	generalAttemptEnded   AttemptEnded
+	generalAttemptCleaned AttemptCleaned
+	generalSiteRule       SiteRule
+	generalTasksReleased  TasksReleased
+	generalJobFinished    JobFinished
+)
+
+// hotTypes are all that is written without reflection, each beside its twin.
+var hotTypes = []struct{ hot, general any }{
+	{Acquire{}, generalAcquire{}},
+	{Report{}, generalReport{}},
+	{LeaseGranted{}, generalLeaseGranted{}},
+	{AttemptEnded{}, generalAttemptEnded{}},
+	{AttemptCleaned{}, generalAttemptCleaned{}},
+	{SiteRule{}, generalSiteRule{}},
+	{TasksReleased{}, generalTasksReleased{}},
+	{JobFinished{}, generalJobFinished{}},
+}
+
+// Everything is written as the general encoder writes it, and read as the general
+// decoder reads it.
+func TestHotIsGeneral(t *testing.T) {
+	random := rand.New(rand.NewSource(1))
+	for _, pair := range hotTypes {
+		hotType, generalType := reflect.TypeOf(pair.hot), reflect.TypeOf(pair.general)
+		for i := range 200 {
+			v, ok := quick.Value(hotType, random)
+			if !ok {
+				t.Fatalf("%v: no random value", hotType)
+			}
+			if i == 0 {
+				v = reflect.Zero(hotType)
+			}
+			hot, general := reflect.New(hotType), reflect.New(generalType)
+			hot.Elem().Set(v)
+			general.Elem().Set(v.Convert(generalType))
+			want, err := protocol.Marshal(general.Interface())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := protocol.Marshal(hot.Interface()); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%v is written as %x, %v; want %x", hotType, got, err, want)
+			}
+			read, reads := reflect.New(hotType).Interface().(canon.Readable)
+			if !reads {
+				continue
+			}
+			readGeneral := reflect.New(generalType)
+			if err := protocol.Unmarshal(want, readGeneral.Interface()); err != nil {
+				t.Fatal(err)
+			}
+			if !canon.Read(want, read) {
+				t.Fatalf("%v: %x is left to the general decoder", hotType, want)
+			}
+			if got := reflect.ValueOf(read).Elem().Convert(generalType).Interface(); !reflect.DeepEqual(got, readGeneral.Elem().Interface()) {
+				t.Fatalf("%v: %x reads as %+v, want %+v", hotType, want, got, readGeneral.Elem().Interface())
+			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
-		got, ok := decodeHot(Kind(kind), body)
-		if !ok {
+}
+
+// FuzzDecodeHot holds the readers to the general decoder: what they read, it reads
+// as the same.
+func FuzzDecodeHot(f *testing.F) {
+	r := newRig(f)
+	r.quick = true
+	for _, c := range samples() {
+		if k := c.Kind(); k == KindAcquire || k == KindReport {
+			f.Add(byte(k), mustEncode(f, c)[1:])
+		}
+		_, events := r.apply(0, c)
+		for _, e := range events {
+			if e.Body.Kind() == EventAttemptEnded {
+				b, err := EncodeEvent(e.Body)
+				if err != nil {
+					f.Fatal(err)
+				}
+				f.Add(byte(2), b[1:])
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, which byte, body []byte) {
+		var got canon.Readable
+		var want, twin any
+		switch which % 3 {
+		case 0:
+			a := new(Acquire)
+			got, want, twin = a, new(generalAcquire), (*generalAcquire)(a)
+		case 1:
+			a := new(Report)
+			got, want, twin = a, new(generalReport), (*generalReport)(a)
+		default:
+			a := new(AttemptEnded)
+			got, want, twin = a, new(generalAttemptEnded), (*generalAttemptEnded)(a)
+		}
+		if !canon.Read(body, got) {
 			return
 		}
-		want := newCommand(Kind(kind))
 		if err := protocol.Unmarshal(body, want); err != nil {
-			t.Fatalf("decodeHot read what the general decoder refuses: %v", err)
+			t.Fatalf("%T: %x was read, the general decoder says: %v", got, body, err)
 		}
 		// By their bytes: a statistic may be what does not equal itself.
-		a, b := mustEncode(t, got), mustEncode(t, want)
-		if !bytes.Equal(a, b) {
-			t.Fatalf("decodeHot read %+v, the general decoder %+v", got, want)
+		a, errA := protocol.Marshal(twin)
+		b, errB := protocol.Marshal(want)
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
+			t.Fatalf("%T: %x was read as %+v, want %+v", got, body, got, want)
 		}
 	})
 }
 
-func hotSamples() []Command {
-	list := []Command{
-		&Acquire{}, &Report{},
-		&Acquire{Pilot: "p", Want: 1<<16 - 1, Sequence: 1<<64 - 1, Free: protocol.Resources{Cores: -1, Memory: 1<<63 - 1, Tags: []string{}}},
-		&Report{Verdict: 255, ExitCode: -1 << 31, Outputs: []protocol.FileRecord{{}, {}}, Cleaned: true},
-	}
+// The samples of all releases take the short way.
+func TestHotCommandsAreReadHot(t *testing.T) {
 	for _, c := range samples() {
-		if k := c.Kind(); k == KindAcquire || k == KindReport {
-			list = append(list, c)
+		if r, hot := newCommand(c.Kind()).(canon.Readable); hot && !canon.Read(mustEncode(t, c)[1:], r) {
+			t.Errorf("%T is left to the general decoder", c)
 		}
 	}
-	return list
 }
 
-// The hot commands do take the short way, in the form in which they are written.
-func TestHotCommandsAreReadHot(t *testing.T) {
-	for _, c := range hotSamples() {
-		got, ok := decodeHot(c.Kind(), mustEncode(t, c)[1:])
-		if !ok {
-			t.Errorf("decodeHot leaves %+v to the general decoder", c)
-			continue
+// EncodeEvents writes each event as EncodeEvent does.
+func TestEncodeEvents(t *testing.T) {
+	events := []Event{{Body: &CheckpointTaken{}}, {Body: &JobsAdded{Dataset: 1, Jobs: 2}}, {Body: &JobFinished{Dataset: 1}}}
+	all, err := EncodeEvents(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var joined []byte
+	for i, e := range events {
+		want, err := EncodeEvent(e.Body)
+		if err != nil {
+			t.Fatal(err)
 		}
-		want := newCommand(c.Kind())
-		if err := protocol.Unmarshal(mustEncode(t, c)[1:], want); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("decodeHot = %+v, want %+v, %v", got, want, err)
+		if !bytes.Equal(events[i].Encoded, want) {
+			t.Errorf("event %d is written as %x, want %x", i, events[i].Encoded, want)
 		}
+		joined = append(joined, want...)
+	}
+	if !bytes.Equal(all, joined) {
+		t.Errorf("all are written as %x, want %x", all, joined)
 	}
 }

@@ -18,7 +18,7 @@ import (
 var pureImports = []string{
 	"bufio", "bytes", "cmp", "crypto/sha256", "encoding/binary", "errors", "fmt", "io", "iter", "slices", "strings", "unicode/utf8",
 	"github.com/RoaringBitmap/roaring/v2", "github.com/tidwall/btree",
-	"floe/protocol",
+	"floe/protocol", "floe/protocol/canon",
 }
 
 // The same log must give the same record on every node: the source is read for
