@@ -82,7 +82,7 @@ func (n *node) open() (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
-		Peers: n.peers, Authority: n.cluster, Policy: policy, Metrics: n.metricsHandler(),
+		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Metrics: n.metricsHandler(),
 		Timing: c.Server, Format: c.Format, Logger: log,
 	})
 	if err != nil {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 
+	"floe/coordinator/server"
 	"floe/coordinator/state"
 	"floe/protocol"
 	"floe/protocol/transport"
@@ -98,6 +100,7 @@ func (p *peers) admit(ctx context.Context, self *state.PutMember) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/v1/coordinators/admit", bytes.NewReader(body))
 		if err == nil {
 			r.Header.Set("Content-Type", transport.TypeCBOR)
+			r.Header.Set(server.HeaderFormat, strconv.Itoa(int(p.node.config.Format)))
 			var resp *http.Response
 			if resp, err = c.Do(ctx, r); err == nil {
 				if err = transport.ResponseError(resp); err == nil {

@@ -237,7 +237,14 @@ func (r *record) Members() []protocol.Member {
 	leader := r.Leader()
 	var all []protocol.Member
 	for _, m := range r.replica.Members() {
-		all = append(all, protocol.Member{ID: m.ID, Raft: m.Address, Voter: m.Voter, Leader: m.ID == leader, Self: m.ID == r.node})
+		x := protocol.Member{ID: m.ID, Raft: m.Address, Voter: m.Voter, Leader: m.ID == leader, Self: m.ID == r.node, Contact: -1}
+		if p, known := r.replica.Progress(m.ID); known {
+			x.Healthy, x.Behind = p.Healthy, p.Behind
+			if p.Contact >= 0 {
+				x.Contact = p.Contact.Milliseconds()
+			}
+		}
+		all = append(all, x)
 	}
 	r.Read(func(m *state.Machine) {
 		for i := range all {

@@ -245,33 +245,6 @@ type SitePage struct {
 	Sites []Site `json:"sites"`
 }
 
-// Member is one coordinator of the cluster.
-type Member struct {
-	ID      NodeID `json:"id"`
-	Address string `json:"address" doc:"of the API"`
-	Raft    string `json:"raft"`
-	Voter   bool   `json:"voter"`
-	Leader  bool   `json:"leader"`
-	Self    bool   `json:"self,omitempty"`
-}
-
-// ClusterReply is GET /v1/cluster.
-type ClusterReply struct {
-	Cluster  string   `json:"cluster"`
-	Version  string   `json:"version"`
-	Node     NodeID   `json:"node"`
-	Leader   NodeID   `json:"leader,omitempty"`
-	Term     uint64   `json:"term"`
-	Applied  uint64   `json:"applied" doc:"log index"`
-	History  uint64   `json:"history" doc:"log index the ledger covers"`
-	Members  []Member `json:"members"`
-	Queued   uint64   `json:"queued" doc:"tasks that may be pulled"`
-	Running  uint64   `json:"running" doc:"tasks leased"`
-	Pilots   uint64   `json:"pilots"`
-	RSS      ByteSize `json:"rss" doc:"resident memory of this coordinator in bytes"`
-	LogBytes ByteSize `json:"log_bytes" doc:"size of the raft log on disk"`
-}
-
 // Explanation says why a task is where it is.
 type Explanation struct {
 	Task   TaskID    `json:"task"`

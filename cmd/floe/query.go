@@ -405,35 +405,6 @@ func sitesCommand() *cobra.Command {
 	return c
 }
 
-func clusterCommand() *cobra.Command {
-	c := &cobra.Command{Use: "cluster", Short: "Look after the coordinators"}
-	status := &cobra.Command{
-		Use: "status", Short: "Members, leader and how far each has come", Args: exactArgs(),
-		RunE: func(c *cobra.Command, _ []string) error { return get(c, "/v1/cluster", printCluster) },
-	}
-	outputFlag(status)
-	c.AddCommand(status)
-	return c
-}
-
-func printCluster(p *printer, s *protocol.ClusterReply) error {
-	p.line("cluster %s, floe %s, asked %s", s.Cluster, s.Version, s.Node)
-	p.line("leader %s, term %d, applied %d, history %d", firstOf(string(s.Leader), "none"), s.Term, s.Applied, s.History)
-	p.line("tasks  %d queued, %d running, %d pilots; memory %v, log %v", s.Queued, s.Running, s.Pilots, s.RSS, s.LogBytes)
-	var rows [][]string
-	for _, m := range s.Members {
-		role := "non-voter"
-		if m.Voter {
-			role = "voter"
-		}
-		if m.Leader {
-			role = "leader"
-		}
-		rows = append(rows, []string{string(m.ID), role, m.Address, m.Raft})
-	}
-	return p.rows([]string{"member", "role", "address", "raft"}, rows)
-}
-
 func explainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "explain DATASET.JOB.TASK", Short: "Say why a task is where it is", Args: exactArgs("DATASET.JOB.TASK"),

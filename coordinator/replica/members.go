@@ -83,6 +83,38 @@ func (r *Replica) Remove(ctx context.Context, id protocol.NodeID) error {
 	return fmt.Errorf("remove %s: %w", id, ErrNoMember)
 }
 
+// Progress is how far a member has come, as the leader heard from it.
+type Progress struct {
+	Behind  uint64        // entries it lacks; of itself always 0
+	Contact time.Duration // since it was last heard; negative: never
+	Healthy bool          // heard within the heartbeat timeout
+}
+
+// Progress returns how far a member has come; false on a node that does not lead
+// and cannot know.
+func (r *Replica) Progress(id protocol.NodeID) (Progress, bool) {
+	switch {
+	case !r.IsLeader():
+		return Progress{}, false
+	case id == r.config.ID:
+		return Progress{Healthy: true}, true
+	}
+	c, last := r.peers.contact(id), r.raft.LastIndex()
+	if c.at.IsZero() {
+		return Progress{Behind: last, Contact: -1}, true
+	}
+	since := time.Since(c.at)
+	p := Progress{Contact: since, Healthy: since <= r.config.Timing.Heartbeat}
+	if c.last < last {
+		p.Behind = last - c.last
+	}
+	return p, true
+}
+
+// Expelled stops this node with ErrRemoved: others have said that it was removed.
+// Raft tells a removed member nothing more, so it may never learn by itself.
+func (r *Replica) Expelled() { r.fuse.blow(ErrRemoved) }
+
 // change commits one change of members; errors as for Propose.
 func (r *Replica) change(ctx context.Context, what string, start func() raft.Future) error {
 	if !r.IsLeader() {

@@ -38,6 +38,7 @@ type Replica struct {
 	fuse      *fuse
 	retention *retention
 	stable    *stableStore
+	snapshots raft.SnapshotStore
 	logStore  *raftboltdb.BoltStore
 	logDog    *watchdog
 	stableDog *watchdog
@@ -83,7 +84,7 @@ func Open(c Config) (_ *Replica, err error) {
 		c.Stream.Close()
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	r.stable = found.stable
+	r.stable, r.snapshots = found.stable, snapshotStore{found.snapshots}
 	defer func() {
 		if err != nil {
 			r.closeStores()
@@ -117,7 +118,7 @@ func Open(c Config) (_ *Replica, err error) {
 	})}
 	rc := r.raftConfig()
 	rc.Logger = raftLog
-	r.raft, err = raft.NewRaft(rc, r.fsm, cached, r.stable, snapshotStore{found.snapshots}, r.transport)
+	r.raft, err = raft.NewRaft(rc, r.fsm, cached, r.stable, r.snapshots, r.transport)
 	if err != nil {
 		r.transport.Close()
 		return nil, fmt.Errorf("open replica: %w: %w; %s", ErrDamaged, err, rejoin(c.Dir))

@@ -150,7 +150,7 @@ func TestLeadership(t *testing.T) {
 				t.Errorf("Remove on a follower = %v, want ErrNotLeader", err)
 			}
 		}
-		if err := l.TransferLeadership(t.Context()); err != nil {
+		if err := l.TransferLeadership(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		<-changed

@@ -70,7 +70,7 @@ func (r *Replica) drain() {
 	if r.raft.State() != raft.Leader || r.voters() < 2 {
 		return
 	}
-	if err := r.TransferLeadership(ctx); err != nil {
+	if err := r.TransferLeadership(ctx, ""); err != nil {
 		r.log.Warn("leaving without a hand-over", "err", err)
 	}
 }
@@ -137,6 +137,21 @@ func (r *Replica) keepRetention(ctx context.Context) {
 			retry.Reset(snapshotRetry)
 		}
 	}
+}
+
+// SnapshotInfo describes a snapshot on disk.
+type SnapshotInfo struct {
+	Index uint64 // of the last entry in it
+	Bytes int64
+}
+
+// LatestSnapshot is the newest snapshot on disk; zero where there is none.
+func (r *Replica) LatestSnapshot() (SnapshotInfo, error) {
+	all, err := r.snapshots.List() // the newest first
+	if err != nil || len(all) == 0 {
+		return SnapshotInfo{}, err
+	}
+	return SnapshotInfo{Index: all[0].Index, Bytes: all[0].Size}, nil
 }
 
 // Snapshot captures the machine, writes it to disk and truncates the log behind it.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"floe/protocol"
 )
 
 // stuckTransfer is how long raft may turn entries away for a leadership transfer. A
@@ -40,14 +43,25 @@ func (g *transferGuard) saw(err error) {
 	}
 }
 
-// TransferLeadership hands leadership to the voter whose log is most complete, and
-// returns when this node has stepped down. Run does it by itself before it ends; on
-// a node that goes on running it is for maintenance only (see ErrTransferStuck).
-func (r *Replica) TransferLeadership(ctx context.Context) error {
+// TransferLeadership hands leadership to a voter, or where to is empty to the one
+// whose log is most complete, and returns when this node has stepped down. Run does
+// it by itself before it ends; on a node that goes on running it is for maintenance
+// only (see ErrTransferStuck).
+func (r *Replica) TransferLeadership(ctx context.Context, to protocol.NodeID) error {
 	if r.raft.State() != raft.Leader {
 		return fmt.Errorf("transfer leadership: %w", r.notLeader())
 	}
-	if err := r.await(ctx, r.raft.LeadershipTransfer); err != nil {
+	start := r.raft.LeadershipTransfer
+	if to != "" {
+		members := r.Members()
+		i := slices.IndexFunc(members, func(m Member) bool { return m.ID == to && m.Voter })
+		if i < 0 {
+			return fmt.Errorf("transfer leadership to %s: %w", to, ErrNoMember)
+		}
+		address := raft.ServerAddress(members[i].Address)
+		start = func() raft.Future { return r.raft.LeadershipTransferToServer(raft.ServerID(to), address) }
+	}
+	if err := r.await(ctx, start); err != nil {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
 	return nil

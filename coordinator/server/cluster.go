@@ -3,9 +3,6 @@ package server
 import (
 	"context"
 	"math/rand/v2"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"floe/coordinator/state"
@@ -75,37 +72,6 @@ func (s *Server) sites(context.Context, *struct{}) (*body[protocol.SitePage], er
 	return &body[protocol.SitePage]{reply}, nil
 }
 
-// cluster describes the coordinators as this one sees them.
-func (s *Server) cluster(context.Context, *struct{}) (*body[protocol.ClusterReply], error) {
-	reply := protocol.ClusterReply{
-		Cluster: s.Cluster, Version: protocol.Version, Node: s.Node, Leader: s.Record.Leader(), Term: s.Record.Term(),
-		Applied: s.Record.Applied(), History: s.Ledger.Applied(), Members: s.Record.Members(),
-		RSS: residentMemory(), LogBytes: s.Record.LogBytes(),
-	}
-	s.Record.Read(func(m *state.Machine) {
-		t := m.Totals()
-		reply.Queued, reply.Running, reply.Pilots = m.Queued(), t.Leases, t.Pilots
-	})
-	return &body[protocol.ClusterReply]{reply}, nil
-}
-
-// residentMemory is this process's resident set; 0 where the system does not say.
-func residentMemory() protocol.ByteSize {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return protocol.ByteSize(pages * int64(os.Getpagesize()))
-}
-
 // newToken draws a token that leads to this cluster.
 func (s *Server) newToken(role protocol.TokenRole) protocol.Token {
 	addresses, _ := s.addresses()
@@ -154,6 +120,9 @@ func (s *Server) token(ctx context.Context, in *struct{ Body protocol.TokenReque
 	} else {
 		kind := state.JoinSite
 		if role == protocol.TokenCoordinator {
+			if err := s.newName(protocol.NodeID(request.Name)); err != nil {
+				return nil, err
+			}
 			kind = state.JoinCoordinator
 		}
 		if _, err := s.propose(ctx, &state.PutJoinToken{By: by, Hash: hash, For: kind, Name: request.Name, Uses: 1, Expires: now.After(life)}); err != nil {

@@ -143,11 +143,8 @@ func (s *Server) joinCoordinator(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	node := protocol.NodeID(name)
-	for _, m := range s.Record.Members() {
-		if m.ID == node {
-			// Its votes may be lost with its disk (I-25).
-			return protocol.Errorf(protocol.CodeConflict, "join: %s is a member already; a coordinator that lost its disk joins under a new name", node)
-		}
+	if err := s.newName(node); err != nil {
+		return err
 	}
 	chain, holder, err := s.Authority.CertifyCoordinator(request.CSR, node)
 	if err != nil {
@@ -176,6 +173,9 @@ func (s *Server) admitCoordinator(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	node := transport.CallerOf(r.Context()).Node
+	if err := s.checkFormat(node, r); err != nil {
+		return err
+	}
 	if _, err := s.propose(r.Context(), &state.PutMember{Node: node, Address: request.Address, Raft: request.Raft}); err != nil {
 		return err
 	}

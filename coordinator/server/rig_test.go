@@ -241,7 +241,7 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	must(err)
 	config := Config{
 		Cluster: "test", Node: node, Record: r.record, Ledger: ledger, Blobs: blobs,
-		Peers: r.peers, Authority: r.cluster, Policy: policy, Logger: logger,
+		Peers: r.peers, Authority: r.cluster, Policy: policy, Membership: fakeMembership{r.record}, Logger: logger,
 	}
 	for _, c := range change {
 		c(&config)

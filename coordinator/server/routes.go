@@ -53,6 +53,11 @@ func (s *Server) routes() error {
 	people(s, api, "GET", "/v1/pilots", "pilots", "List pilots", s.pilots)
 	people(s, api, "GET", "/v1/sites", "sites", "List sites", s.sites)
 	people(s, api, "GET", "/v1/cluster", "cluster", "Show the coordinators", s.cluster)
+	people(s, api, "POST", "/v1/cluster/members", "add-member", "Invite a coordinator", s.addMember)
+	people(s, api, "POST", "/v1/cluster/members/{node}/remove", "remove-member", "Remove a coordinator for good", s.removeMember)
+	people(s, api, "POST", "/v1/cluster/leader", "transfer-leader", "Hand leadership over", s.transferLeader)
+	people(s, api, "POST", "/v1/cluster/snapshot", "snapshot", "Write a snapshot of the record", s.snapshot)
+	people(s, api, "POST", "/v1/cluster/format", "upgrade", "Raise the format of the record", s.upgrade)
 	people(s, api, "POST", "/v1/tokens", "token", "Make a token", s.token)
 	serve := func(w http.ResponseWriter, r *http.Request) error {
 		inner.ServeHTTP(w, r)

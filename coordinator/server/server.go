@@ -72,9 +72,13 @@ type Config struct {
 	Peers     Peers
 	Authority Authority
 	Policy    *auth.Policy
+	// Membership is who belongs to the cluster, for those who change it.
+	Membership Membership
 	// Metrics serves this coordinator's figures.
 	Metrics http.Handler
 	Timing  Timing
+	// Space tells how full the disk is; nil where nobody watches it.
+	Space func() Space
 	// Format is the newest format of the record that this coordinator supports.
 	Format uint32
 	Logger *slog.Logger
