@@ -49,6 +49,7 @@ var layers = []struct {
 	{"scripts/chaos", []string{"protocol", "protocol/transport"}, "drives the built programs, as a client does"},
 
 	{"cmd/floe", []string{"*"}, "wires everything"},
+	{"cmd/simulation", []string{"*"}, "drives what decides, of coordinators and pilots, in virtual time"},
 	{"scripts/benchmarks", []string{"*"}, "measures any part of floe, and the whole"},
 	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/payload", "pilot/stage"}, "small: no coordinator inside"},
 }
@@ -62,6 +63,7 @@ var keepers = map[string][]string{
 	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
 	"github.com/prometheus/":            {"coordinator"},
 	"github.com/danielgtaylor/huma/":    {"coordinator/server"},
+	"github.com/anishathalye/porcupine": {"cmd/simulation"},
 	"github.com/stretchr/testify":       nil,
 	"C":                                 nil,
 	"github.com/ebitengine/purego":      nil,

@@ -367,7 +367,7 @@ func TestSeveralTasksRunAtOnceWithinWhatIsFree(t *testing.T) {
 		f.lease(document("sleep 0.1", ""), func(l *protocol.Lease) { l.ID.Ordinal = uint32(i) })
 	}
 	f.before = func(r *protocol.ExchangeRequest) error {
-		if len(r.Held)+r.Free.Cores != 2 && !r.Leaving {
+		if len(r.Held)+r.Free.Cores > 2 && !r.Leaving {
 			return fmt.Errorf("%d leases held, %d cores free of 2", len(r.Held), r.Free.Cores)
 		}
 		if int(r.Want) > r.Free.Cores {
