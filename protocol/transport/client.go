@@ -196,6 +196,17 @@ func (c *Client) Rung() Rung {
 	return c.rung
 }
 
+// Address returns the coordinator that the session in use leads to; empty without
+// a session.
+func (c *Client) Address() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil {
+		return ""
+	}
+	return c.current.address
+}
+
 // Close ends all sessions and the requests on them.
 func (c *Client) Close() {
 	c.mu.Lock()

@@ -166,6 +166,8 @@ type simulated struct {
 	host     string
 	sequence uint64
 	held     []protocol.Lease // what it runs
+	// leader is who the last answer said leads, served who took the exchange.
+	leader, served string
 }
 
 func (f *fleet) newPilot(ctx context.Context, grant *protocol.LaunchGrant, offer protocol.Resources) (*simulated, error) {
@@ -202,8 +204,8 @@ var errUnsettled = errors.New("a report's fate is unknown")
 
 // exchange speaks once: it reports the leases it has run and asks for want more,
 // parking for as long as wait. What is granted is added to held, what is settled
-// taken from it. It returns how many reports were accepted.
-func (p *simulated) exchange(ctx context.Context, reports []protocol.SignedReport, want int, wait time.Duration) (accepted int, err error) {
+// taken from it. It returns the leases whose reports were accepted.
+func (p *simulated) exchange(ctx context.Context, reports []protocol.SignedReport, want int, wait time.Duration) (accepted []protocol.Lease, err error) {
 	p.sequence++
 	request := protocol.ExchangeRequest{Reports: reports, Free: p.offer, Want: uint16(want), Wait: protocol.SecondsOf(wait), Sequence: p.sequence}
 	if len(reports) == 0 {
@@ -214,17 +216,22 @@ func (p *simulated) exchange(ctx context.Context, reports []protocol.SignedRepor
 	}
 	var reply protocol.ExchangeReply
 	if err := p.client.CallCBOR(ctx, http.MethodPost, "/v1/pilots/exchange", &request, &reply); err != nil {
-		return 0, err
+		return nil, err
 	}
+	p.leader, p.served = reply.Leader, p.client.Address()
 	if err := p.client.SetAddresses(reply.Addresses); err != nil {
-		return 0, err
+		return nil, err
 	}
 	p.client.SetLeader(reply.Leader)
 	open := false
 	for _, a := range reply.Answers {
 		switch {
 		case a.Code == protocol.CodeOK:
-			accepted++
+			for i := range p.held {
+				if p.held[i].ID == a.Lease {
+					accepted = append(accepted, p.held[i])
+				}
+			}
 			p.drop(a.Lease)
 		case a.Code.Retryable(), a.Code == protocol.CodeInternal:
 			open = true

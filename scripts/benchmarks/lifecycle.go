@@ -2,148 +2,172 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
-// oneTask is a dataset of jobs that are one task of one core.
-const oneTask = `version: "3"
-title: load
-tasks:
-  - name: work
-    requirements: {cpu: 1, memory: 1, disk: 1}
-    trays: [{name: tray, modules: [{name: nothing, src: /bin/true}]}]
-`
-
-// load is pilots at work: each reports what it was granted and asks for as much.
-type load struct {
-	done  atomic.Int64 // accepted reports
-	trips times        // of exchanges
-	mu    sync.Mutex
-	errs  map[string]int // guarded by mu: what went wrong and was tried again
-}
-
-// drive has all pilots work until ctx ends.
-func (l *load) drive(ctx context.Context, pilots []*simulated, slots int) {
-	l.errs = map[string]int{}
-	var work sync.WaitGroup
-	for _, p := range pilots {
-		work.Go(func() {
-			for ctx.Err() == nil {
-				if err := l.turn(ctx, p, slots); err != nil && ctx.Err() == nil {
-					l.mu.Lock()
-					l.errs[err.Error()]++
-					l.mu.Unlock()
-					pause(ctx, retryPause)
-				}
-			}
-		})
-	}
-	work.Wait()
-}
-
-// retryPause keeps simulated pilots from asking in vain all the time.
-const retryPause = 100 * time.Millisecond
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// turn is one exchange: the reports on what is held and the wish for as much.
-func (l *load) turn(ctx context.Context, p *simulated, slots int) error {
-	reports, err := p.reportAll()
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	accepted, err := p.exchange(ctx, reports, slots, time.Minute)
-	l.done.Add(int64(accepted))
-	if err == nil {
-		l.trips.add(time.Since(began))
-	}
-	return err
-}
-
-// rate is what a load did over a while.
-type rate struct {
-	perSecond   float64
-	trips       sample
-	coordinator time.Duration // CPU of the coordinators, per task
-	generator   time.Duration // CPU of this process, per task
-	tasks       int64
-}
-
-// measure has the pilots work for d after warm, and counts.
-func (l *load) measure(ctx context.Context, c *cluster, pilots []*simulated, slots int, warm, d time.Duration) (rate, error) {
-	working, stop := context.WithCancel(ctx)
-	var r rate
-	var ended sync.WaitGroup
-	ended.Go(func() { l.drive(working, pilots, slots) })
-	pause(ctx, warm)
-	l.trips.take()
-	self, _ := usageOf("self")
-	done, used, began := l.done.Load(), c.usage(), time.Now()
-	profiled := c.profile(ctx, fmt.Sprintf("%d-slot", slots), d)
-	pause(ctx, d)
-	took := time.Since(began)
-	r.tasks = l.done.Load() - done
-	r.trips = l.trips.take()
-	after, afterSelf := c.usage(), self
-	afterSelf, _ = usageOf("self")
-	stop()
-	ended.Wait()
-	if err := profiled(); err != nil {
-		return r, err
-	}
-	if r.tasks == 0 {
-		return r, errors.Join(fmt.Errorf("no task was done: %v%s", l.errs, c.lastWords()), ctx.Err())
-	}
-	r.perSecond = float64(r.tasks) / took.Seconds()
-	r.coordinator = (after.CPU - used.CPU) / time.Duration(r.tasks)
-	r.generator = (afterSelf.CPU - self.CPU) / time.Duration(r.tasks)
-	return r, nil
-}
+// Pilots of the lifecycle bench: enough that the coordinators are never idle.
+const (
+	lifecyclePilots = 128
+	lifecycleSlots  = 8
+	// wantedCompactions is how many snapshots the full form sees.
+	wantedCompactions = 3
+	// longestLifecycle ends a full form that never sees them.
+	longestLifecycle = 8 * time.Minute
+)
 
 func lifecycle(ctx context.Context, r *run) (result, error) {
 	out := result{Unit: "tasks/s", Target: 10_000}
-	pilots, warm, d := 128, 3*time.Second, 60*time.Second
+	beside, d := 5*time.Second, time.Minute
 	if r.quick {
-		d = 10 * time.Second
+		beside, d = 3*time.Second, 8*time.Second
+	}
+	raw, err := rawEntries(ctx, r, beside)
+	if err != nil {
+		return out, fmt.Errorf("raw entries: %w", err)
+	}
+	bare, err := bareTrips(ctx, r, lifecyclePilots, beside)
+	if err != nil {
+		return out, fmt.Errorf("bare round trips: %w", err)
 	}
 	c, err := startCluster(ctx, r, 3)
 	if err != nil {
 		return out, err
 	}
 	defer c.close()
-	f, err := newFleet(ctx, c, pilots, 8)
+	f, err := newFleet(ctx, c, lifecyclePilots, lifecycleSlots)
 	if err != nil {
 		return out, err
 	}
 	defer f.close()
-	if _, err := c.submit(ctx, oneTask, 10_000_000); err != nil {
+	if _, err := c.submit(ctx, oneTask, 100_000_000); err != nil {
 		return out, err
 	}
 	var l load
-	many, err := l.measure(ctx, c, f.pilots, 8, warm, d)
+	work := l.begin(ctx, c, f.pilots, lifecycleSlots)
+	pause(ctx, 2*time.Second)
+	space, err := watchSpace(ctx, c)
+	if err != nil {
+		work.end()
+		return out, err
+	}
+	begun := time.Now()
+	many, err := work.measure(ctx, "8-slot", d, func() bool {
+		space.look(ctx)
+		return !r.quick && space.compactions() < wantedCompactions && time.Since(begun) < longestLifecycle
+	})
+	work.end()
 	if err != nil {
 		return out, err
 	}
-	fmt.Fprintf(r, "%-44s %12.0f tasks/s\n", "8-slot pilots", many.perSecond)
-	fmt.Fprintf(r, "%-44s %12.1f ms\n", "exchange p50", milliseconds(many.trips.quantile(0.5)))
-	fmt.Fprintf(r, "%-44s %12.1f ms\n", "exchange p99", milliseconds(many.trips.quantile(0.99)))
-	fmt.Fprintf(r, "%-44s %12.0f µs\n", "CPU per task, coordinators", float64(many.coordinator.Nanoseconds())/1e3)
-	fmt.Fprintf(r, "%-44s %12.0f µs\n", "CPU per task, simulated pilots", float64(many.generator.Nanoseconds())/1e3)
-	for text, n := range l.errs {
-		fmt.Fprintf(r, "repeated %d times: %s\n", n, text)
+	space.look(ctx)
+
+	work = l.begin(ctx, c, f.pilots, 1)
+	pause(ctx, 2*time.Second)
+	single, err := work.measure(ctx, "1-slot", d/2, nil)
+	work.end()
+	if err != nil {
+		return out, err
 	}
-	out.Value = many.perSecond
+
+	out.Value, out.Peer, out.PeerIs = many.perSecond, raw, "raw Raft entries/s, one command each, of three replicas in one process"
+	cores := float64(time.Second) * 2 // what two idle cores give
+	row := func(what, format string, args ...any) {
+		line := fmt.Sprintf("%-46s ", what) + fmt.Sprintf(format, args...)
+		fmt.Fprintln(r, line)
+	}
+	row("8-slot pilots", "%10.0f tasks/s", many.perSecond)
+	row("  exchange p50, p99", "%10.1f, %.1f ms", milliseconds(many.trips.quantile(0.5)), milliseconds(many.trips.quantile(0.99)))
+	row("  CPU per task: coordinators, pilots", "%10.0f, %.0f µs", microseconds(many.coordinator), microseconds(many.generator))
+	row("  what two idle cores would give", "%10.0f tasks/s", cores/float64(many.cpu()))
+	row("  forwarded by followers", "%10.1f %%", 100*many.forwarded)
+	row("  log entries and ledger, per node and task", "%10.0f, %.0f bytes", space.logPerTask(many.tasks), space.ledgerPerTask(many.tasks))
+	row("  written to disks, three nodes, per task", "%10.0f bytes", many.written)
+	row("  log compactions of the leader", "%10d", space.compactions())
+	row("1-slot pilots", "%10.0f tasks/s", single.perSecond)
+	row("  exchange p50, p99", "%10.1f, %.1f ms", milliseconds(single.trips.quantile(0.5)), milliseconds(single.trips.quantile(0.99)))
+	row("  CPU per task: coordinators, pilots", "%10.0f, %.0f µs", microseconds(single.coordinator), microseconds(single.generator))
+	row("raw Raft entries", "%10.0f /s", raw)
+	row("bare HTTP/3 round trips", "%10.0f /s, %.0f µs CPU each", bare.perSecond, microseconds(bare.cpu))
+	row("1-slot tasks ÷ bare round trips", "%10.2f by the clock, %.2f by CPU", single.perSecond/bare.perSecond, float64(bare.cpu)/float64(single.cpu()))
+	row("repeated", "%s", l.repeated())
+
+	if single.perSecond < bare.perSecond/2 {
+		out.Problems = append(out.Problems, fmt.Sprintf("1-slot pilots: %.0f tasks/s, less than half of %.0f bare HTTP/3 round trips/s", single.perSecond, bare.perSecond))
+	}
+	if !r.quick && space.compactions() < wantedCompactions {
+		out.Problems = append(out.Problems, fmt.Sprintf("%d log compactions, want %d", space.compactions(), wantedCompactions))
+	}
+	out.Notes = append(out.Notes,
+		fmt.Sprintf("CPU per task %.0f µs in three coordinators, %.0f µs in the pilots; two idle cores would give %.0f tasks/s",
+			microseconds(many.coordinator), microseconds(many.generator), cores/float64(many.cpu())),
+		fmt.Sprintf("1-slot pilots %.0f tasks/s, bare HTTP/3 %.0f round trips/s, ratio %.2f", single.perSecond, bare.perSecond, single.perSecond/bare.perSecond),
+		fmt.Sprintf("%.1f %% forwarded by followers, %.0f bytes of log and %.0f of ledger per task and node, %d compactions",
+			100*many.forwarded, space.logPerTask(many.tasks), space.ledgerPerTask(many.tasks), space.compactions()))
 	return out, nil
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// space follows what the leader keeps on disk while a load runs.
+type space struct {
+	c          *cluster
+	leader     *node
+	seen       map[string]bool // snapshots, by name
+	first      int             // snapshots there at the beginning
+	log, added int64           // bytes in the log now, and all that came
+	ledger     int64           // bytes at the beginning
+	grown      int64           // bytes since
+}
+
+func watchSpace(ctx context.Context, c *cluster) (*space, error) {
+	leader, err := c.leader(ctx)
+	if err != nil || leader == nil {
+		return nil, fmt.Errorf("no leader to watch: %w", err)
+	}
+	s := &space{c: c, leader: leader, seen: map[string]bool{}}
+	s.look(ctx)
+	s.first, s.added = len(s.seen), 0
+	s.ledger = sizeBelow(filepath.Join(leader.dir, "history"))
+	return s, nil
+}
+
+// look notes new snapshots and how the log has grown. A compaction between two
+// looks hides what came meanwhile: the log then counts from its new length.
+func (s *space) look(ctx context.Context) {
+	entries, _ := os.ReadDir(filepath.Join(s.leader.dir, "record", "snapshots")) // none before the first
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".tmp") {
+			s.seen[e.Name()] = true
+		}
+	}
+	if status, err := s.c.status(ctx); err == nil {
+		now := int64(status.LogBytes)
+		s.added += max(0, now-s.log)
+		s.log = now
+	}
+	s.grown = sizeBelow(filepath.Join(s.leader.dir, "history")) - s.ledger
+}
+
+func (s *space) compactions() int { return len(s.seen) - s.first }
+
+func (s *space) logPerTask(tasks int64) float64 { return float64(s.added) / float64(tasks) }
+
+func (s *space) ledgerPerTask(tasks int64) float64 { return float64(s.grown) / float64(tasks) }
+
+// sizeBelow adds up the sizes of all files below a directory.
+func sizeBelow(dir string) (bytes int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil { // it may be gone by now
+				bytes += info.Size()
+			}
+		}
+		return nil
+	})
+	return bytes
 }
