@@ -61,7 +61,7 @@ func (c *committer) gather(ctx context.Context) []*proposal {
 	var batch []*proposal
 	size := 0
 	add := func(p *proposal) (fits bool) {
-		if len(batch) > 0 && size+len(p.command) > limits.BatchBytes {
+		if len(batch) > 0 && size+p.size > limits.BatchBytes {
 			c.carry = p
 			return false
 		}
@@ -70,7 +70,7 @@ func (c *committer) gather(ctx context.Context) []*proposal {
 			return true
 		}
 		batch = append(batch, p)
-		size += len(p.command)
+		size += p.size
 		return size < limits.BatchBytes
 	}
 	for len(batch) == 0 {
@@ -165,9 +165,9 @@ func (c *committer) stamping(batch []*proposal, term uint64, now time.Time) Stam
 	if !s.First {
 		s.Elapsed = now.Sub(c.stamped)
 	}
-	s.Commands = make([][]byte, len(batch))
-	for i, p := range batch {
-		s.Commands[i] = p.command
+	s.Commands = make([][]byte, 0, commandsIn(batch))
+	for _, p := range batch {
+		s.Commands = append(s.Commands, p.commands...)
 	}
 	return s
 }
@@ -189,8 +189,8 @@ func (c *committer) await(batch []*proposal, future raft.ApplyFuture, since time
 		var ok bool
 		if a, ok = future.Response().(*applied); !ok {
 			err = fmt.Errorf("%w: %w", ErrUnknown, future.Response().(error))
-		} else if len(a.answers) != len(batch) {
-			r.fuse.blow(fmt.Errorf("%w: entry %d holds %d commands, answers %d", ErrAnswers, a.index, len(batch), len(a.answers)))
+		} else if n := commandsIn(batch); len(a.answers) != n {
+			r.fuse.blow(fmt.Errorf("%w: entry %d holds %d commands, answers %d", ErrAnswers, a.index, n, len(a.answers)))
 			err = fmt.Errorf("%w: %w", ErrUnknown, ErrAnswers)
 		}
 	}
@@ -201,16 +201,26 @@ func (c *committer) await(batch []*proposal, future raft.ApplyFuture, since time
 	r.timesMu.Lock()
 	r.commitTimes.add(time.Since(since))
 	r.timesMu.Unlock()
-	r.count.commands.Add(uint64(len(batch)))
-	for i, p := range batch {
-		r.proposals.settle(p, outcome{receipt: Receipt{Index: a.index, Term: a.term, Ordinal: uint32(i), Answer: a.answers[i]}})
+	r.count.commands.Add(uint64(len(a.answers)))
+	first := 0
+	for _, p := range batch {
+		n := len(p.commands)
+		r.proposals.settle(p, outcome{index: a.index, term: a.term, first: first, answers: a.answers[first : first+n]})
+		first += n
 	}
+}
+
+func commandsIn(batch []*proposal) (n int) {
+	for _, p := range batch {
+		n += len(p.commands)
+	}
+	return n
 }
 
 // settle gives all commands of a batch the same error.
 func (c *committer) settle(batch []*proposal, err error) {
 	if errors.Is(err, ErrUnknown) {
-		c.r.count.unknown.Add(uint64(len(batch)))
+		c.r.count.unknown.Add(uint64(commandsIn(batch)))
 	}
 	for _, p := range batch {
 		c.r.proposals.settle(p, outcome{err: err})

@@ -187,3 +187,44 @@ func TestStamping(t *testing.T) {
 		}
 	})
 }
+
+// Commands proposed together share an entry, in their order; one that is too large is
+// refused alone, and together they may be more than an entry holds.
+func TestProposeAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, func(c *Config) { c.Limits.BatchBytes, c.Limits.CommandBytes = 100, 1000 })
+		n := c.leader()
+		before := n.Stats()
+		commands := [][]byte{[]byte("a"), []byte("b"), bytes.Repeat([]byte{'x'}, 1001), []byte("c"), bytes.Repeat([]byte{'d'}, 99), []byte("e"), []byte("f")}
+		var last Receipt
+		for i, o := range n.ProposeAll(t.Context(), commands) {
+			if i == 2 {
+				if !errors.Is(o.Err, ErrTooLarge) {
+					t.Errorf("command 2 of 1001 bytes: %v, want %v", o.Err, ErrTooLarge)
+				}
+				continue
+			}
+			if o.Err != nil {
+				t.Fatalf("command %d: %v", i, o.Err)
+			}
+			if o.Index < last.Index || o.Index == last.Index && o.Ordinal != last.Ordinal+1 {
+				t.Errorf("command %d landed at %d-%d, the one before at %d-%d", i, o.Index, o.Ordinal, last.Index, last.Ordinal)
+			}
+			last = o.Receipt
+		}
+		after := n.Stats()
+		if got := after.Entries - before.Entries; after.Commands-before.Commands != 6 || got > 4 {
+			t.Errorf("%d commands in %d entries, want 6 in at most 4", after.Commands-before.Commands, got)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i, o := range n.ProposeAll(ended, commands[:2]) {
+			if !errors.Is(o.Err, context.Canceled) || errors.Is(o.Err, ErrUnknown) {
+				t.Errorf("command %d proposed after its time: %v, want %v", i, o.Err, context.Canceled)
+			}
+		}
+		if s := n.Stats(); s.Admitted != 0 {
+			t.Errorf("%d commands are still admitted", s.Admitted)
+		}
+	})
+}
