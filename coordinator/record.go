@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -13,6 +12,7 @@ import (
 
 	"floe/coordinator/history"
 	"floe/coordinator/replica"
+	"floe/coordinator/server"
 	"floe/coordinator/state"
 	"floe/protocol"
 )
@@ -157,19 +157,34 @@ type record struct {
 
 // Propose implements server.Record.
 func (r *record) Propose(ctx context.Context, c state.Command) (state.Answer, error) {
-	b, err := state.EncodeCommand(c)
-	if err != nil {
-		return state.Answer{}, err
+	fates := r.ProposeAll(ctx, []state.Command{c})
+	return fates[0].Answer, fates[0].Err
+}
+
+// ProposeAll implements server.Record.
+func (r *record) ProposeAll(ctx context.Context, commands []state.Command) []server.Fate {
+	fates := make([]server.Fate, len(commands))
+	encoded, of := make([][]byte, 0, len(commands)), make([]int, 0, len(commands))
+	for i, c := range commands {
+		b, err := state.EncodeCommand(c)
+		if err != nil {
+			fates[i].Err = err
+			continue
+		}
+		encoded, of = append(encoded, b), append(of, i)
 	}
-	receipt, err := r.replica.Propose(ctx, bytes.Clone(b))
-	if err != nil {
-		return state.Answer{}, r.refusal(err)
+	for i, o := range r.replica.ProposeAll(ctx, encoded) {
+		fate := &fates[of[i]]
+		if o.Err != nil {
+			fate.Err = r.refusal(o.Err)
+			continue
+		}
+		var ok bool
+		if fate.Answer, ok = o.Answer.(state.Answer); !ok {
+			fate.Err = fmt.Errorf("entry %d: answer of type %T", o.Index, o.Answer)
+		}
 	}
-	a, ok := receipt.Answer.(state.Answer)
-	if !ok {
-		return state.Answer{}, fmt.Errorf("entry %d: answer of type %T", receipt.Index, receipt.Answer)
-	}
-	return a, nil
+	return fates
 }
 
 // refusal gives an error of the replica its wire code. What is not known is never

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"floe/coordinator/state"
@@ -66,33 +65,27 @@ func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request 
 }
 
 // proposeAll has the record apply commands, all at once so that they share
-// entries. The fates are in the order of the commands.
+// entries. The fates are in the order of the commands. What the core has made of a
+// report is valid; the rest is checked here.
 func (s *Server) proposeAll(ctx context.Context, commands []state.Command) []Fate {
 	fates := make([]Fate, len(commands))
-	if len(commands) == 1 {
-		fates[0] = s.proposeOne(ctx, commands[0])
-		return fates
+	valid, of := make([]state.Command, 0, len(commands)), make([]int, 0, len(commands))
+	for i, c := range commands {
+		if _, is := c.(*state.Report); !is {
+			if err := c.Validate(); err != nil {
+				fates[i].Err = protocol.Errorf(protocol.CodeBadRequest, "%v", err)
+				continue
+			}
+		}
+		valid, of = append(valid, c), append(of, i)
 	}
-	var wg sync.WaitGroup
-	for i := range commands {
-		wg.Go(func() { fates[i] = s.proposeOne(ctx, commands[i]) })
-	}
-	wg.Wait()
-	return fates
-}
-
-func (s *Server) proposeOne(ctx context.Context, c state.Command) Fate {
-	report, is := c.(*state.Report)
-	if !is {
-		if err := c.Validate(); err != nil {
-			return Fate{Err: protocol.Errorf(protocol.CodeBadRequest, "%v", err)}
+	for i, fate := range s.Record.ProposeAll(ctx, valid) {
+		fates[of[i]] = fate
+		if report, is := valid[i].(*state.Report); is && fate.Err == nil && fate.Answer.Code == protocol.CodeOK {
+			s.keepLog(report)
 		}
 	}
-	a, err := s.Record.Propose(ctx, c)
-	if is && err == nil && a.Code == protocol.CodeOK {
-		s.keepLog(report)
-	}
-	return Fate{Answer: a, Err: err}
+	return fates
 }
 
 // keepLog ends the live log of a reported attempt. A failed one's is kept longer.

@@ -93,6 +93,14 @@ func (r *fakeRecord) Propose(_ context.Context, c state.Command) (state.Answer, 
 	return a, err
 }
 
+func (r *fakeRecord) ProposeAll(ctx context.Context, commands []state.Command) []Fate {
+	fates := make([]Fate, len(commands))
+	for i, c := range commands {
+		fates[i].Answer, fates[i].Err = r.Propose(ctx, c)
+	}
+	return fates
+}
+
 // apply applies a command, also where another node leads.
 func (r *fakeRecord) apply(term uint64, c state.Command) (state.Answer, error) {
 	b, err := state.EncodeCommand(c)

@@ -23,6 +23,9 @@ type Record interface {
 	// Propose has the cluster apply a command. Errors are *protocol.Error: not
 	// leading, busy, or unknown. A refusal by the record is in the answer.
 	Propose(ctx context.Context, c state.Command) (state.Answer, error)
+	// ProposeAll is Propose for several commands, applied in their order and together
+	// as far as that can be. The fates are in the order of the commands.
+	ProposeAll(ctx context.Context, commands []state.Command) []Fate
 	// Read runs f while nothing is applied. f must be quick and keep nothing but values.
 	Read(f func(*state.Machine))
 	// Leading returns the term this node leads with its barrier done, 0 when it does
