@@ -175,7 +175,7 @@ func (s *Server) attemptOwner(r *http.Request, caller transport.Caller, class bl
 		}
 		return "", protocol.Errorf(protocol.CodeStale, "lease %v of task %v is not current", id, task)
 	}
-	if !s.core.passkey(&lease, &pilot).Matches(protocol.Passkey(r.Header.Get(headerPasskey))) {
+	if !s.core.passkey(&lease, pilot.PublicKey).Matches(protocol.Passkey(r.Header.Get(headerPasskey))) {
 		return "", protocol.Errorf(protocol.CodeStale, "the passkey is not that of lease %v", id)
 	}
 	if class == blob.Log {

@@ -110,7 +110,7 @@ func (s *Server) appendTail(x *Exchange, t protocol.LogTail) {
 
 // admitReports takes reports that came with a pass of a site.
 func (s *Server) admitReports(ctx context.Context, site protocol.SiteID, reports []protocol.SignedReport) []protocol.ReportAnswer {
-	a := s.core.Admit(site, reports)
+	a := s.core.Admit(Sender{Site: site}, reports)
 	a.Settle(s.proposeAll(ctx, a.Proposals()))
 	return a.Answers()
 }

@@ -256,17 +256,23 @@ func TestReportsThatAreRefused(t *testing.T) {
 	l := p.take(1)[0]
 	good := p.report(&l, protocol.VerdictOK)
 	forged := other.report(&l, protocol.VerdictOK, func(r *protocol.Report) { r.Pilot = p.caller.Pilot })
+	// A connection under another key than the record's proves nothing of the pilot.
+	stranger := *p
+	stranger.caller.KeyFingerprint = other.caller.KeyFingerprint
+	unsigned := protocol.SignedReport{Body: good.Body}
 	for _, test := range []struct {
 		name   string
 		sender *worker
 		report protocol.SignedReport
 		code   protocol.Code
 	}{
+		{"unsigned, through another pilot", other, unsigned, protocol.CodeBadRequest},
+		{"unsigned, over a connection under another key", &stranger, unsigned, protocol.CodeBadRequest},
 		{"no report at all", p, protocol.SignedReport{Body: []byte("nonsense")}, protocol.CodeBadRequest},
 		{"another's passkey", p, p.report(&l, protocol.VerdictOK, func(r *protocol.Report) { r.Passkey = "guessed" }), protocol.CodeStale},
 		{"no passkey", p, p.report(&l, protocol.VerdictOK, func(r *protocol.Report) { r.Passkey = "" }), protocol.CodeStale},
 		{"signed by another pilot's key", other, forged, protocol.CodeBadRequest},
-		{"changed after it was signed", p, protocol.SignedReport{Body: p.report(&l, protocol.VerdictNode).Body, Signature: good.Signature}, protocol.CodeBadRequest},
+		{"changed after it was signed", other, protocol.SignedReport{Body: p.report(&l, protocol.VerdictNode).Body, Signature: good.Signature}, protocol.CodeBadRequest},
 		{"of a pilot that does not hold the lease", other, other.report(&l, protocol.VerdictOK), protocol.CodeStale},
 		{"through another site", elsewhere, good, protocol.CodeStale},
 		{"of an unknown pilot", p, p.report(&l, protocol.VerdictOK, func(r *protocol.Report) { r.Pilot = "p-unknown" }), protocol.CodeStale},
@@ -292,6 +298,19 @@ func TestReportsThatAreRefused(t *testing.T) {
 	r.mustAsk(r.person("eve", "viewer"), "GET", "/v1/datasets/1/statistics", nil, &sums)
 	if sums.Used.Attempts != 1 || sums.Wasted.Attempts != 0 {
 		t.Errorf("a report sent twice counts as %+v", sums)
+	}
+}
+
+// The pilot's own connection was made with the key that would have signed: verifying
+// the signature again would be most of what a report costs.
+func TestAPilotsOwnConnectionProvesItsReports(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.submit(r.person("ada", "producer"), 1, twoTasks)
+	p := r.enrol("here")
+	l := p.take(1)[0]
+	if codes := p.deliver(protocol.SignedReport{Body: p.report(&l, protocol.VerdictOK).Body}); codes[0] != protocol.CodeOK {
+		t.Errorf("a pilot's own report = %v, want ok", codes[0])
 	}
 }
 

@@ -75,7 +75,7 @@ func (c *Core) Begin(now time.Time, caller transport.Caller, request *protocol.E
 		core: c, pilot: pilot, transport: caller.Transport, request: request, reply: &protocol.ExchangeReply{Next: c.pace()},
 		stage: stageReports,
 	}
-	x.reports = c.Admit(pilot.Site, request.Reports)
+	x.reports = c.Admit(senderOf(caller, &pilot), request.Reports)
 	return x, nil
 }
 
@@ -358,7 +358,7 @@ func (c *Core) lease(g *state.Grant, pilot *state.Pilot) protocol.Lease {
 	l := protocol.Lease{
 		ID: g.Lease.ID, Task: g.Lease.Task, TaskName: g.Task.Name, Attempt: g.Lease.Attempt,
 		Steering: g.Facts.Steering, Seed: g.Facts.Seed, JobCount: g.Jobs, Version: g.Facts.LanguageVersion,
-		Passkey: c.passkey(&g.Lease, pilot), Granted: g.Granted,
+		Passkey: c.passkey(&g.Lease, pilot.PublicKey), Granted: g.Granted,
 		Term: protocol.SecondsOf(c.timing.Lease), Fence: protocol.SecondsOf(c.timing.Fence),
 		TempArea: g.Facts.TempArea, Submitter: g.Facts.Owner, Group: g.Facts.Group,
 	}

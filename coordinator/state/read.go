@@ -288,6 +288,21 @@ func (r *Record) Pilot(id protocol.PilotID) (Pilot, bool) {
 	return *p.clone(), true
 }
 
+// Signer is what there is to know of who signed a report.
+type Signer struct {
+	Site      protocol.SiteID
+	PublicKey []byte // never changed
+}
+
+// Signer returns by whom the reports of a pilot are signed, and whether it is known.
+func (r *Record) Signer(id protocol.PilotID) (Signer, bool) {
+	p, known := r.pilots.Get(id)
+	if !known {
+		return Signer{}, false
+	}
+	return Signer{p.Site, p.PublicKey}, true
+}
+
 // Pilots yields pilots with names after a name, those that left included.
 func (r *Record) Pilots(after protocol.PilotID) iter.Seq[Pilot] {
 	return func(yield func(Pilot) bool) {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
 	"net/url"
@@ -135,4 +136,14 @@ func IdentityOf(leaf *x509.Certificate) (Identity, error) {
 // outlives renewals, which keep the key.
 func Fingerprint(cert *x509.Certificate) protocol.Digest {
 	return protocol.DigestOf(cert.RawSubjectPublicKeyInfo)
+}
+
+// KeyFingerprint is Fingerprint of a certificate for the key; zero where the key is
+// none.
+func KeyFingerprint(key ed25519.PublicKey) protocol.Digest {
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if len(key) != ed25519.PublicKeySize || err != nil {
+		return protocol.Digest{}
+	}
+	return protocol.DigestOf(spki)
 }
