@@ -64,7 +64,7 @@ type Store struct {
 
 	// files[stripe(d)] is held while the file of digest d and its references change
 	// together. It is held over I/O on purpose: what it orders is the I/O.
-	files [64]sync.Mutex
+	files [64]latch
 
 	mu       sync.Mutex
 	reserved [len(classes)]int64 // guarded by mu: bytes of blobs being written
@@ -80,6 +80,9 @@ func Open(c Config) (*Store, error) {
 		c.ScrubRate = 64 << 20
 	}
 	s := &Store{config: c}
+	for i := range s.files {
+		s.files[i] = make(latch, 1)
+	}
 	for _, class := range Classes {
 		s.limits[class] = DefaultLimit(class)
 		if l, ok := c.Limits[class]; ok {
@@ -148,7 +151,15 @@ func (s *Store) file(d protocol.Digest) string {
 
 func stripe(d protocol.Digest) int { return int(d[0]) % 64 }
 
-func (s *Store) lock(d protocol.Digest) *sync.Mutex { return &s.files[stripe(d)] }
+func (s *Store) lock(d protocol.Digest) latch { return s.files[stripe(d)] }
+
+// latch is a mutex whose holder may wait long: for a disk, and for others to share a
+// transaction with (bbolt.DB.Batch has a timer). It is a channel because in a bubble
+// of testing/synctest time stands still while somebody waits for a sync.Mutex.
+type latch chan struct{}
+
+func (l latch) Lock()   { l <- struct{}{} }
+func (l latch) Unlock() { <-l }
 
 // syncDir makes renames and removals in dir durable.
 func syncDir(dir string) error {
