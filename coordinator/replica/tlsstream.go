@@ -24,8 +24,10 @@ type TLSStreamLayer struct {
 	listener       net.Listener
 	server, client *tls.Config
 	dial           func(ctx context.Context, network, address string) (net.Conn, error)
-	ready          chan net.Conn // peers that proved who they are
-	slots          chan struct{} // one per handshake under way
+	ready          chan net.Conn   // peers that proved who they are
+	slots          chan struct{}   // one per handshake under way
+	life           context.Context //nolint:containedctx // of the layer: it ends with Close
+	end            context.CancelFunc
 	closed         chan struct{}
 	close          sync.Once
 	work           sync.WaitGroup
@@ -44,6 +46,7 @@ func NewTLSStreamLayer(listener net.Listener, dial func(ctx context.Context, net
 		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes), closed: make(chan struct{}),
 		err: net.ErrClosed,
 	}
+	l.life, l.end = context.WithCancel(context.Background())
 	l.work.Go(l.listen)
 	return l
 }
@@ -68,15 +71,8 @@ func (l *TLSStreamLayer) listen() {
 
 func (l *TLSStreamLayer) handshake(raw net.Conn) {
 	defer func() { <-l.slots }()
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
+	ctx, cancel := context.WithTimeout(l.life, handshakeLimit)
 	defer cancel()
-	l.work.Go(func() {
-		select {
-		case <-l.closed:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
 	conn := tls.Server(raw, l.server)
 	if conn.HandshakeContext(ctx) != nil {
 		raw.Close()
@@ -99,9 +95,10 @@ func (l *TLSStreamLayer) Accept() (net.Conn, error) {
 	}
 }
 
-// Dial connects and shakes hands within the timeout.
+// Dial connects and shakes hands within the timeout. Close ends it: raft waits for
+// those who dial before it is shut down, and a host that is cut off answers nobody.
 func (l *TLSStreamLayer) Dial(address string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(l.life, timeout)
 	defer cancel()
 	raw, err := l.dial(ctx, "tcp", address)
 	if err != nil {
@@ -141,5 +138,6 @@ func (l *TLSStreamLayer) shut(err error) {
 	l.close.Do(func() {
 		l.err = err
 		close(l.closed)
+		l.end()
 	})
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -113,6 +114,30 @@ func TestTLSStreamLayer(t *testing.T) {
 	layer.Close() // also ends the handshake of the silent stranger
 	if _, err := layer.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept after Close = %v, want net.ErrClosed", err)
+	}
+}
+
+// A member that stops while it dials one that nobody answers for does not wait for it.
+func TestCloseEndsDials(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialling := make(chan struct{})
+	layer := NewTLSStreamLayer(listener, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		close(dialling)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}, &tls.Config{MinVersion: tls.VersionTLS13}, &tls.Config{ServerName: "peer.test", MinVersion: tls.VersionTLS13})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := layer.Dial("192.0.2.1:1", time.Hour)
+		failed <- err
+	}()
+	<-dialling
+	layer.Close()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("Dial = %v, want context.Canceled", err)
 	}
 }
 
