@@ -51,6 +51,7 @@ var layers = []struct {
 	{"cmd/floe", []string{"*"}, "wires everything"},
 	{"cmd/simulation", []string{"*"}, "drives what decides, of coordinators and pilots, in virtual time"},
 	{"scripts/benchmarks", []string{"*"}, "measures any part of floe, and the whole"},
+	{"cmd/federation", nil, "tests only, which bring all parts together in one bubble"},
 	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/payload", "pilot/stage"}, "small: no coordinator inside"},
 }
 
