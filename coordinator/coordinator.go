@@ -26,7 +26,7 @@ func KeysDir(dir string) string { return filepath.Join(dir, "keys") }
 
 // Run is the whole life of a coordinator: it opens its stores, serves until ctx
 // ends, hands leadership over where it can, and closes everything. An error of a
-// store ends it (replica.ExitCode gives the exit code).
+// store ends it (ExitCode gives the exit code).
 func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("coordinator config: %w", err)
@@ -62,18 +62,22 @@ type node struct {
 	api     *transport.Server
 	machine *machine
 	auditor auditor
+	compare comparison
 }
 
 func (n *node) open() (err error) {
 	c := &n.config
 	log := c.Logger
+	if err := checkEvidence(c.Dir); err != nil {
+		return err
+	}
 	if n.ledger, err = history.Open(history.Config{Dir: filepath.Join(c.Dir, "history"), Logger: log}); err != nil {
 		return err
 	}
 	if n.blobs, err = blob.Open(blob.Config{Dir: filepath.Join(c.Dir, "blobs"), Logger: log}); err != nil {
 		return err
 	}
-	n.machine = &machine{state: state.New(), ledger: n.ledger, observe: func(e []state.Event) { n.server.Observe(e) }}
+	n.machine = &machine{state: state.New(), hashes: newHashes(), ledger: n.ledger, observe: func(e []state.Event) { n.server.Observe(e) }}
 	n.record = &record{machine: n.machine, node: n.cluster.Node()}
 	n.peers = newPeers(n)
 	policy, err := auth.NewPolicy(auth.Table)
@@ -82,7 +86,7 @@ func (n *node) open() (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
-		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Metrics: n.metricsHandler(),
+		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Hashes: n.hashes, Metrics: n.metricsHandler(),
 		Timing: c.Server, Format: c.Format, Logger: log,
 	})
 	if err != nil {
@@ -157,6 +161,8 @@ func (n *node) run(ctx context.Context) (err error) {
 	work.Go(func() error { return n.server.Run(workCtx) })
 	work.Go(func() error { return n.begin(workCtx) })
 	work.Go(func() error { return n.audit(workCtx) })
+	work.Go(func() error { return n.compareRecords(workCtx) })
+	work.Go(func() error { return n.takeCheckpoints(workCtx) })
 	work.Go(func() error { return n.api.Run(workCtx) })
 	if n.config.Ready != nil {
 		n.config.Ready(n.api.Addr())

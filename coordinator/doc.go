@@ -12,10 +12,11 @@
 // Invariants: events reach the ledger in the order of the log, and a snapshot is
 // persisted only after the ledger is synced to its index, so truncating the log
 // loses no history. Every entry extends a chain of hashes over entries and events
-// by which coordinators can be compared.
+// by which coordinators are compared, every ten seconds; each hour they compare a
+// digest of the whole record. Who differs from the majority stops (ErrAstray).
 //
 // On failure: a store that cannot be written stops the process (fail-stop); the
-// others go on. The exit code names the cause (replica.ExitCode).
+// others go on. The exit code names the cause (ExitCode).
 //
 // What it is not: it decides nothing. Its parts do.
 package coordinator

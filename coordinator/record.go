@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"floe/coordinator/history"
 	"floe/coordinator/replica"
@@ -24,6 +25,7 @@ type machine struct {
 	state *state.Machine // guarded by mu
 	chain chain          // guarded by mu
 
+	hashes hashes
 	ledger *history.Ledger
 	// observe takes the events of an entry, in order; it must not wait.
 	observe func([]state.Event)
@@ -55,9 +57,18 @@ func (m *machine) Apply(index, term uint64, entry []byte) ([]any, error) {
 			m.chain.extend(index, entry, encoded)
 		}
 	}
+	if err == nil {
+		m.hashes.note(index, m.chain)
+		if isCheckpoint(events) {
+			m.hashes.checkpoint(m.state.Snapshot())
+		}
+	}
 	m.mu.Unlock()
 	if err != nil {
 		return nil, err
+	}
+	if len(answers) > 0 && answers[0].Code == protocol.CodeUnknown {
+		m.hashes.ask() // a ghost entry: it should not exist, so look at once
 	}
 	// Outside the lock: a full queue makes the log wait, not the readers.
 	m.ledger.Append(index, events)
@@ -123,6 +134,7 @@ func (m *machine) Restore(r io.Reader) error {
 	}
 	m.mu.Lock()
 	m.state, m.chain = restored, c
+	m.hashes.restart(restored.Index(), c)
 	m.mu.Unlock()
 	m.ledger.Restored(restored.Index())
 	return nil
@@ -153,6 +165,8 @@ type record struct {
 	machine *machine
 	replica *replica.Replica
 	node    protocol.NodeID
+	// refusing, where not nil, is why nothing is written.
+	refusing atomic.Pointer[protocol.Error]
 }
 
 // Propose implements server.Record.
@@ -164,6 +178,12 @@ func (r *record) Propose(ctx context.Context, c state.Command) (state.Answer, er
 // ProposeAll implements server.Record.
 func (r *record) ProposeAll(ctx context.Context, commands []state.Command) []server.Fate {
 	fates := make([]server.Fate, len(commands))
+	if refusal := r.refusing.Load(); refusal != nil {
+		for i := range fates {
+			fates[i].Err = refusal
+		}
+		return fates
+	}
 	encoded, of := make([][]byte, 0, len(commands)), make([]int, 0, len(commands))
 	for i, c := range commands {
 		b, err := state.EncodeCommand(c)

@@ -32,7 +32,7 @@ func newMachine(t *testing.T) *machine {
 			t.Error(err)
 		}
 	})
-	return &machine{state: state.New(), ledger: ledger, observe: func([]state.Event) {}}
+	return &machine{state: state.New(), hashes: newHashes(), ledger: ledger, observe: func([]state.Event) {}}
 }
 
 // entry is a log entry that makes a site known.

@@ -24,6 +24,7 @@ const (
 	CodeNotLeader                // repeat at the leader named in the error
 	CodeUnknown                  // fate unknown: repeat the same request, it is idempotent
 	CodeInternal                 // a defect of floe; the log of the coordinator has more
+	CodeReadOnly                 // nothing is written until the coordinators agree again: repeat later
 )
 
 var codes = [...]struct {
@@ -43,6 +44,7 @@ var codes = [...]struct {
 	CodeNotLeader:    {"not-leader", http.StatusMisdirectedRequest, "repeat at the leader"},
 	CodeUnknown:      {"unknown", http.StatusServiceUnavailable, "repeat the same request"},
 	CodeInternal:     {"internal", http.StatusInternalServerError, "tell the operator"},
+	CodeReadOnly:     {"read-only", http.StatusServiceUnavailable, "tell the operator, and repeat later"},
 }
 
 func (c Code) String() string {
@@ -70,7 +72,7 @@ func (c Code) HTTPStatus() int {
 
 // Retryable tells whether repeating the same request may help.
 func (c Code) Retryable() bool {
-	return c == CodeBusy || c == CodeNotLeader || c == CodeUnknown
+	return c == CodeBusy || c == CodeNotLeader || c == CodeUnknown || c == CodeReadOnly
 }
 
 // MarshalText writes the code's word.

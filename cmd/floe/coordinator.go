@@ -100,7 +100,7 @@ func runCoordinator(c *cobra.Command, dir string) error {
 		defer stop()
 	}
 	if err := coordinator.Run(c.Context(), config); err != nil {
-		if code := replica.ExitCode(err); code != 0 {
+		if code := coordinator.ExitCode(err); code != 0 {
 			return withExit(code, err)
 		}
 		return err

@@ -66,7 +66,7 @@ func exitCode(err error) int {
 			return exitNotFound
 		case protocol.CodeUnauthorized, protocol.CodeForbidden:
 			return exitDenied
-		case protocol.CodeNotLeader, protocol.CodeUnknown, protocol.CodeBusy:
+		case protocol.CodeNotLeader, protocol.CodeUnknown, protocol.CodeBusy, protocol.CodeReadOnly:
 			return exitUnreachable
 		}
 		return exitFailure

@@ -24,6 +24,7 @@ func (s *Server) routes() error {
 		{"POST /v1/sites/launch", false, s.launch},
 		{"POST /v1/coordinators", false, s.joinCoordinator},
 		{"POST /v1/coordinators/admit", false, s.admitCoordinator},
+		{"GET /v1/coordinators/hashes", true, s.hashes},
 		{"GET /v1/blobs/{digest}", true, s.getBlob},
 		{"PUT /v1/blobs/{digest}", true, s.putBlob},
 		{"GET /v1/datasets/{dataset}/steering", false, s.steering},

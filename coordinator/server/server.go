@@ -77,6 +77,8 @@ type Config struct {
 	Policy    *auth.Policy
 	// Membership is who belongs to the cluster, for those who change it.
 	Membership Membership
+	// Hashes tells what this coordinator's record is known by, also at one index.
+	Hashes func(at uint64) protocol.HashesReply
 	// Metrics serves this coordinator's figures.
 	Metrics http.Handler
 	Timing  Timing

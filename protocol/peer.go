@@ -1,0 +1,23 @@
+package protocol
+
+// RecordHash is what a coordinator's record is known by at one log index.
+type RecordHash struct {
+	Index uint64 `cbor:"1,keyasint"`
+	Hash  Digest `cbor:"2,keyasint"`
+}
+
+// HashesReply lets coordinators compare their records (GET
+// /v1/coordinators/hashes?at=INDEX). Equal logs that were applied alike have equal
+// hashes; unequal ones mean that a record has gone astray.
+type HashesReply struct {
+	Node    NodeID `cbor:"1,keyasint"`
+	Applied uint64 `cbor:"2,keyasint"`
+	// At is the chain at the index that was asked for; nil where it is not applied
+	// yet, or too old.
+	At *RecordHash `cbor:"3,keyasint,omitempty"`
+	// Chain are values of the running hash over entries and events, at the first entry
+	// from each multiple of 1,024 on, oldest first.
+	Chain []RecordHash `cbor:"4,keyasint,omitempty"`
+	// Checkpoints are digests of the whole record, right after checkpoint entries.
+	Checkpoints []RecordHash `cbor:"5,keyasint,omitempty"`
+}
