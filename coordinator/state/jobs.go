@@ -143,22 +143,31 @@ func (m *Machine) finishJob(d *dataset, j uint32, s protocol.JobState) {
 	}
 	e := &JobFinished{Dataset: d.id, Job: protocol.JobIndex(j), State: s}
 	if s == protocol.JobOK && d.accepted.Len() > 0 {
-		var keys []uint64
+		keys, temps := m.keys[:0], 0
 		d.accepted.Ascend(taskKey(j, 0), func(key uint64, a *accepted) bool {
 			if key>>16 != uint64(j) {
 				return false
 			}
 			keys = append(keys, key)
-			for _, o := range a.Outputs {
-				if isTemp(o.Type) {
-					e.Remove = append(e.Remove, o)
+			for i := range a.Outputs {
+				if isTemp(a.Outputs[i].Type) {
+					temps++
 				}
 			}
 			return true
 		})
-		for _, key := range keys {
-			d.accepted.Delete(key)
+		if temps > 0 {
+			e.Remove = make([]protocol.FileRecord, 0, temps)
 		}
+		for _, key := range keys {
+			a, _ := d.accepted.Delete(key)
+			for i := range a.Outputs {
+				if isTemp(a.Outputs[i].Type) {
+					e.Remove = append(e.Remove, a.Outputs[i])
+				}
+			}
+		}
+		m.keys = keys
 	}
 	m.emit(e)
 }

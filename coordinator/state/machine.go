@@ -52,6 +52,12 @@ type Machine struct {
 	ordinal  uint32 // of the next lease
 	events   []Event
 	released []release
+
+	// recent is the pilot that was changed last: the commands of a pilot come together,
+	// and each asks for it several times. Nil where there is none.
+	recent *Pilot
+	// keys is memory for lists that live no longer than one call.
+	keys []uint64
 }
 
 // New returns an empty machine.
@@ -113,7 +119,7 @@ func (m *Machine) Apply(index, term uint64, entry []byte) (answers []Answer, eve
 	}
 
 	m.nonce, m.ordinal = e.Nonce, 0
-	m.events, m.released = make([]Event, 0, 2*len(commands)), m.released[:0]
+	m.events, m.released = make([]Event, 0, 3*len(commands)/2+1), m.released[:0]
 	m.advance(e)
 	m.expireDue()
 	for i, c := range commands {
@@ -188,6 +194,9 @@ func (m *Machine) dataset(id protocol.DatasetID) *dataset {
 
 // pilot returns a pilot for changing, nil where there is none.
 func (m *Machine) pilot(id protocol.PilotID) *Pilot {
+	if p := m.recent; p != nil && p.ID == id && p.gen == m.gen {
+		return p
+	}
 	p, known := m.pilots.Get(id)
 	if !known {
 		return nil
@@ -197,6 +206,7 @@ func (m *Machine) pilot(id protocol.PilotID) *Pilot {
 		p.gen = m.gen
 		m.pilots.Set(id, p)
 	}
+	m.recent = p
 	return p
 }
 

@@ -199,6 +199,7 @@ func (m *Machine) forgetPilot(name string) {
 	p := m.pilot(protocol.PilotID(name))
 	m.endLapsed(p, "the pilot is forgotten")
 	m.pilots.Delete(p.ID)
+	m.recent = nil
 }
 
 func (m *Machine) endLapsed(p *Pilot, reason string) {

@@ -3,6 +3,7 @@ package canon
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -22,10 +23,16 @@ type Reader struct {
 // it could; else v means nothing. What is read shares no memory with b, but its
 // strings share one copy of b: clone those that outlive the rest by far.
 func Read(b []byte, v Readable) bool {
-	r := Reader{b: b}
-	v.ReadCanon(&r)
-	return !r.failed && r.at == len(b)
+	r := readers.Get().(*Reader)
+	*r = Reader{b: b}
+	v.ReadCanon(r)
+	ok := !r.failed && r.at == len(b)
+	*r = Reader{} // it holds on to nothing
+	readers.Put(r)
+	return ok
 }
+
+var readers = sync.Pool{New: func() any { return new(Reader) }}
 
 // Fail notes that what was read is not what was wanted.
 func (r *Reader) Fail() { r.failed = true }

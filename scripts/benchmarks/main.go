@@ -20,6 +20,7 @@ import (
 // benches lists every bench, in the order in which "all" runs them.
 var benches = []bench{
 	{name: "lifecycle", about: "full task lifecycles (lease and report) through three coordinators with fsync", measure: lifecycle},
+	{name: "state", about: "Apply alone: acquires and reports of one task, decoded from CBOR", measure: applyAlone},
 	{name: "compare", about: "real /bin/true tasks through floe, Work Queue and a Slurm array", prepare: installPeers, measure: compare},
 }
 
