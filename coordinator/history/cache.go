@@ -2,8 +2,8 @@ package history
 
 import (
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -24,47 +24,58 @@ type folded[V any] interface {
 // writer's goroutine.
 type cache[V any, P folded[V]] struct {
 	bucket []byte
-	values map[string]P
-	dirty  map[string]bool
+	values map[string]*cached[P]
+	dirty  []*cached[P] // what this transaction changes
+}
+
+type cached[P any] struct {
+	key   string
+	value P
+	dirty bool
 }
 
 func newCache[V any, P folded[V]](bucket []byte) *cache[V, P] {
-	return &cache[V, P]{bucket: bucket, values: make(map[string]P), dirty: make(map[string]bool)}
+	return &cache[V, P]{bucket: bucket, values: make(map[string]*cached[P])}
 }
 
-// change returns the value of the key to be changed in this transaction.
+// change returns the value of the key to be changed in this transaction. It does not
+// keep the key.
 func (c *cache[V, P]) change(tx *bbolt.Tx, key []byte) (P, error) {
-	k := string(key)
-	v, ok := c.values[k]
+	e, ok := c.values[string(key)]
 	if !ok {
-		v = new(V)
+		e = &cached[P]{key: string(key), value: new(V)}
 		if raw := tx.Bucket(c.bucket).Get(key); raw != nil {
-			if err := protocol.Unmarshal(raw, v); err != nil {
+			if err := protocol.Unmarshal(raw, e.value); err != nil {
 				return nil, fmt.Errorf("journal: %s %x: %w", c.bucket, key, err)
 			}
 		}
-		c.values[k] = v
+		c.values[e.key] = e
 	}
-	c.dirty[k] = true
-	return v, nil
+	if !e.dirty {
+		e.dirty = true
+		c.dirty = append(c.dirty, e)
+	}
+	return e.value, nil
 }
 
 // flush writes what was changed, in order of the keys.
 func (c *cache[V, P]) flush(tx *bbolt.Tx) error {
 	b := tx.Bucket(c.bucket)
-	for _, k := range slices.Sorted(maps.Keys(c.dirty)) {
-		v := c.values[k]
-		if v.empty() {
-			if err := b.Delete([]byte(k)); err != nil {
+	slices.SortFunc(c.dirty, func(x, y *cached[P]) int { return strings.Compare(x.key, y.key) })
+	for _, e := range c.dirty {
+		e.dirty = false
+		if e.value.empty() {
+			if err := b.Delete([]byte(e.key)); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := store(b, []byte(k), v); err != nil {
+		if err := store(b, []byte(e.key), e.value); err != nil {
 			return err
 		}
 	}
 	clear(c.dirty)
+	c.dirty = c.dirty[:0]
 	return nil
 }
 

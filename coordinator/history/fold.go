@@ -49,7 +49,8 @@ func (t *transaction) fold(e *state.Event) error {
 }
 
 func (t *transaction) total(task protocol.TaskID, site protocol.SiteID) (*Totals, error) {
-	return t.totals.change(t.tx, totalsKey(taskOf(task), site))
+	t.key = appendTotalsKey(t.key[:0], taskOf(task), site)
+	return t.totals.change(t.tx, t.key)
 }
 
 // eachStatistic calls do for the statistics of an attempt. One that the server's
@@ -59,7 +60,8 @@ func (t *transaction) eachStatistic(b *state.AttemptEnded, do func(*accumulator,
 		if protocol.CheckStatistic(s) != nil {
 			continue
 		}
-		a, err := t.statistics.change(t.tx, statisticKey(taskOf(b.Task), s.Name))
+		t.key = appendStatisticKey(t.key[:0], taskOf(b.Task), s.Name)
+		a, err := t.statistics.change(t.tx, t.key)
 		if err != nil {
 			return err
 		}
@@ -147,7 +149,7 @@ func (t *transaction) unfold(a *state.AttemptEnded) error {
 func (t *transaction) rescan() error {
 	for k, names := range t.rescans {
 		for name := range names {
-			a, err := t.statistics.change(t.tx, statisticKey(k, name))
+			a, err := t.statistics.change(t.tx, appendStatisticKey(nil, k, name))
 			if err != nil {
 				return err
 			}
@@ -194,12 +196,12 @@ func (t *transaction) withdrawals(k taskKey) (*withdrawals, error) {
 	return w, err
 }
 
-func statisticKey(k taskKey, name string) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 7+len(name)), uint32(k.dataset))
+func appendStatisticKey(b []byte, k taskKey, name string) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(k.dataset))
 	return binary.BigEndian.AppendUint16(append(append(b, name...), 0), uint16(k.task))
 }
 
-func totalsKey(k taskKey, site protocol.SiteID) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 6+len(site)), uint32(k.dataset))
+func appendTotalsKey(b []byte, k taskKey, site protocol.SiteID) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(k.dataset))
 	return append(binary.BigEndian.AppendUint16(b, uint16(k.task)), site...)
 }

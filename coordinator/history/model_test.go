@@ -266,7 +266,7 @@ func compareStatistics(t *rapid.T, m *model, l *Ledger) {
 			if !a.Counts() {
 				continue
 			}
-			k := string(statisticKey(taskOf(a.Task), s.Name))
+			k := string(appendStatisticKey(nil, taskOf(a.Task), s.Name))
 			if want[k] == nil {
 				want[k] = new(accumulator)
 			}

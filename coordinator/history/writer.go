@@ -153,6 +153,8 @@ type transaction struct {
 	segments []*segment
 	closed   []*generation               // those closed in this transaction included
 	rescans  map[taskKey]map[string]bool // statistics whose extremes were withdrawn
+	rows     *bbolt.Bucket               // of the growing generation; nil until it is needed
+	key      []byte                      // memory for the key sought last
 }
 
 // reading lets the transaction query what it has written so far.
@@ -204,9 +206,11 @@ func (t *transaction) record(e *state.Event) error {
 	if err != nil {
 		return err
 	}
-	rows := generationRows(t.tx, t.current.number)
-	rows.FillPercent = 0.95 // keys only rise
-	if err := rows.Put(placeOf(e).bytes(), r); err != nil {
+	if t.rows == nil {
+		t.rows = generationRows(t.tx, t.current.number)
+		t.rows.FillPercent = 0.95 // keys only rise
+	}
+	if err := t.rows.Put(placeOf(e).bytes(), r); err != nil {
 		return err
 	}
 	t.current.keys.Set(k)
@@ -220,7 +224,7 @@ func (t *transaction) rotate(next uint64) error {
 		return err
 	}
 	t.closed = append(t.closed[:len(t.closed):len(t.closed)], t.current)
-	t.current = newGeneration(next)
+	t.current, t.rows = newGeneration(next), nil
 	return nil
 }
 
