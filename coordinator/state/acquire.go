@@ -26,9 +26,13 @@ func (a *Acquire) apply(m *Machine) Answer {
 	}
 
 	free := bound(&a.Free, p, m.time)
+	standing := m.cleared(p, &free)
+	if standing.barred != "" {
+		return Answer{Reason: standing.barred}
+	}
 	want := min(int(a.Want), protocol.MaxHeld-len(p.Leases))
 	var grants []Grant
-	for len(grants) < want && free.Cores > 0 {
+	for len(grants) < want && free.Cores > 0 && standing.barred == "" {
 		ref, shape, found := m.best(p.Site, &free)
 		if !found {
 			break
@@ -39,6 +43,7 @@ func (a *Acquire) apply(m *Machine) Answer {
 		m.settle(d, j)
 		g := grantOf(d, l)
 		take(&free, &g.Granted)
+		m.tried(&standing, l, &g.Granted, &free)
 		grants = append(grants, g)
 	}
 	if len(grants) > 0 && a.Sequence != 0 {
@@ -70,6 +75,9 @@ func (m *Machine) AnyFits(id protocol.PilotID, free *protocol.Resources) bool {
 		return false
 	}
 	f := bound(free, p, m.time)
+	if m.cleared(p, &f).barred != "" {
+		return false
+	}
 	_, _, found := m.best(p.Site, &f)
 	return found && f.Cores > 0
 }

@@ -44,6 +44,8 @@ const (
 	KindTick          Kind = 30
 	KindPutMember     Kind = 31
 	KindRemoveMember  Kind = 32
+	KindExcludeNode   Kind = 33
+	KindReleaseNode   Kind = 34
 )
 
 // Command is one change of the record. The structs of this package implement it.
@@ -127,6 +129,10 @@ func newCommand(k Kind) Command {
 		return new(PutMember)
 	case KindRemoveMember:
 		return new(RemoveMember)
+	case KindExcludeNode:
+		return new(ExcludeNode)
+	case KindReleaseNode:
+		return new(ReleaseNode)
 	}
 	return nil
 }

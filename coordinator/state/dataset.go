@@ -56,6 +56,9 @@ type vertex struct {
 	lanes   []lane
 	in      [protocol.TaskSuspended + 1]bits // by state; queued jobs are in lanes, waiting ones nowhere
 	counts  [countKinds]counter
+	// failing are the last two nodes where tasks failed fast since one succeeded
+	// anywhere. Shared: replaced, never changed.
+	failing []string
 }
 
 // class gives the jobs that ask for the same.

@@ -89,6 +89,26 @@ memory or disk, or %d s of walltime. Budgets are fresh after a reset.
 Two verdicts are given by the coordinator alone: lost, to an attempt whose pilot
 fell silent, and withdrawn, to one ended by a reset, a suspend or a revocation.
 Withdrawn costs nothing.
+
+## Standing of nodes
+
 `)
+	fmt.Fprintf(&b, `A node is a host of a site. An attempt that fails within %d s, or by a node verdict,
+is a quick failure; %d of them in a row, of %d different tasks that speak against the
+node, bring it into quarantine. A failure speaks against the node if the same task
+of another job runs for longer on another node; else if it has succeeded, or tasks
+of %d datasets fail here, and it does not fail fast on other nodes, too. Such
+failures are not held against their tasks. Attempts that used GPUs speak of the
+GPUs alone.
+
+| standing | what the node is given | ends |
+| --- | --- | --- |
+| good, watched | what fits | |
+| quarantined | nothing; what runs may finish | after %d min; each quarantine is twice as long as the one before, at most %d h, and each success halves that |
+| canary | one task at a time | with a success; one failure that speaks against it brings back the quarantine |
+| excluded | nothing | when a person releases it |
+
+Of at most %d nodes a standing is kept, each for %d days after its last change.
+`, QuickFailure/Second, MaxStreak, MinFailing, MinFailing, MinQuarantine/Minute, MaxQuarantine/Hour, MaxNodes, NodeMemory/Day)
 	return []byte(b.String())
 }

@@ -23,7 +23,7 @@ func TestDocumentIsCurrent(t *testing.T) {
 // task can come out of every state.
 func TestMovesAreComplete(t *testing.T) {
 	var to, from [protocol.TaskSuspended + 1]bool
-	var by [ByResume + 1]bool
+	var by [ByNode + 1]bool
 	seen := map[[3]int]bool{}
 	for _, m := range moves {
 		to[m.to], from[m.from], by[m.by] = true, true, true
@@ -38,7 +38,7 @@ func TestMovesAreComplete(t *testing.T) {
 			t.Errorf("%v: is reached: %v, is left: %v", s, to[s], from[s])
 		}
 	}
-	for c := BySubmit; c <= ByResume; c++ {
+	for c := BySubmit; c <= ByNode; c++ {
 		if !by[c] {
 			t.Errorf("no move by %v", c)
 		}

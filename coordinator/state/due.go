@@ -17,6 +17,9 @@ type due struct {
 	tokens   deadlines
 	joins    deadlines
 	pilots   deadlines // that left
+	// nodes are standings to forget, quarantines those that end.
+	nodes       deadlines
+	quarantines deadlines
 }
 
 // maxDue is how much of each kind one entry expires, so that no entry takes long.
@@ -41,11 +44,13 @@ func deadline(t RecordTime, name string) string {
 func (d *deadlines) add(t RecordTime, name string)    { d.tree.Insert(deadline(t, name)) }
 func (d *deadlines) remove(t RecordTime, name string) { d.tree.Delete(deadline(t, name)) }
 
-// popFirst removes the earliest and tells its name.
-func (d *deadlines) popFirst(f func(name string)) {
-	if key, found := d.tree.PopMin(); found {
+// popFirst removes the earliest and tells its name; false where there is none.
+func (d *deadlines) popFirst(f func(name string)) bool {
+	key, found := d.tree.PopMin()
+	if found {
 		f(key[8:])
 	}
+	return found
 }
 
 // pop removes what is due and tells the names.
@@ -66,6 +71,8 @@ func (m *Machine) expireDue() {
 	m.due.tickets.pop(m.time, func(name string) { m.tickets.Delete(name) })
 	m.due.joins.pop(m.time, func(name string) { m.joins.Delete(name) })
 	m.due.pilots.pop(m.time, m.forgetPilot)
+	m.due.quarantines.pop(m.time, m.endQuarantine)
+	m.due.nodes.pop(m.time, m.forgetNode)
 	m.due.tokens.pop(m.time, func(name string) {
 		if t, known := m.tokens.Delete(name); known {
 			m.emit(&TokenChanged{Hash: t.Hash, User: t.User})

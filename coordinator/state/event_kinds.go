@@ -134,6 +134,9 @@ func (*TokenChanged) Kind() EventKind { return EventTokenChanged }
 // Kind returns the event's number in history.
 func (*MemberChanged) Kind() EventKind { return EventMemberChanged }
 
+// Kind returns the event's number in history.
+func (*NodeChanged) Kind() EventKind { return EventNodeChanged }
+
 func newEvent(k EventKind) EventBody {
 	switch k {
 	case EventDatasetSubmitted:
@@ -188,6 +191,8 @@ func newEvent(k EventKind) EventBody {
 		return new(TokenChanged)
 	case EventMemberChanged:
 		return new(MemberChanged)
+	case EventNodeChanged:
+		return new(NodeChanged)
 	}
 	return nil
 }

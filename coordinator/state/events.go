@@ -51,6 +51,7 @@ const (
 	EventLeaderChanged     EventKind = 24
 	EventTokenChanged      EventKind = 25
 	EventMemberChanged     EventKind = 26
+	EventNodeChanged       EventKind = 27
 )
 
 // DatasetSubmitted says that a dataset exists.
@@ -79,8 +80,8 @@ type DatasetChanged struct {
 	Retired  bool                  `cbor:"5,keyasint,omitempty"`
 }
 
-// TasksMoved says that a control action moved tasks; one per task of the DAG and
-// at most MaxEventRanges ranges.
+// TasksMoved says that a control action moved tasks, or that a node was blamed for
+// their failure; one per task of the DAG and at most MaxEventRanges ranges.
 type TasksMoved struct {
 	Dataset protocol.DatasetID  `cbor:"1,keyasint"`
 	Task    protocol.TaskIndex  `cbor:"2,keyasint"`
@@ -292,4 +293,15 @@ type MemberChanged struct {
 	Address string          `cbor:"2,keyasint,omitempty"`
 	Raft    string          `cbor:"3,keyasint,omitempty"`
 	Removed bool            `cbor:"4,keyasint,omitempty"`
+}
+
+// NodeChanged gives the standing of a node, or of its GPUs; a State of zero is a
+// good one. A node that is only watched is in good standing.
+type NodeChanged struct {
+	Site   protocol.SiteID `cbor:"1,keyasint"`
+	Host   string          `cbor:"2,keyasint"`
+	Part   NodePart        `cbor:"3,keyasint,omitempty"`
+	State  NodeState       `cbor:"4,keyasint,omitempty"`
+	Until  RecordTime      `cbor:"5,keyasint,omitempty"`
+	Reason string          `cbor:"6,keyasint,omitempty"`
 }

@@ -91,7 +91,13 @@ func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
 		lack := LackService
 		if s, known := r.sites.Get(p.Site); known && !s.Suspended && !s.Revoked && !p.Draining {
 			all := bound(&p.Resources, p, r.time)
-			lack, _ = Fits(&e.Asked, &d.sites, p.Site, &all)
+			cards := len(all.GPUs)
+			if lack = LackStanding; r.cleared(p, &all).barred == "" {
+				lack, _ = Fits(&e.Asked, &d.sites, p.Site, &all)
+			}
+			if lack == LackGPUs && len(all.GPUs) < cards {
+				lack = LackStanding
+			}
 		}
 		if lack == LackNothing {
 			e.Fit++

@@ -13,9 +13,10 @@ type Lack uint8
 
 // What can be missing, in the order in which it is looked for.
 const (
-	LackNothing Lack = iota
-	LackService      // the pilot drains or left, the site is suspended or revoked
-	LackSite         // the task may not run at the site
+	LackNothing  Lack = iota
+	LackService       // the pilot drains or left, the site is suspended or revoked
+	LackStanding      // the node, or its GPUs, is quarantined, excluded or on probation
+	LackSite          // the task may not run at the site
 	LackPlatform
 	LackTag
 	LackCores
@@ -27,7 +28,7 @@ const (
 )
 
 var lacks = [...]string{
-	"nothing", "in service", "site allowed", "platform", "tag", "cores", "memory", "disk", "remaining walltime", "GPUs",
+	"nothing", "in service", "good standing", "site allowed", "platform", "tag", "cores", "memory", "disk", "remaining walltime", "GPUs",
 }
 
 func (l Lack) String() string {

@@ -71,6 +71,9 @@ func (m *Machine) forget(d *dataset, l *Lease, taken bool) {
 	m.site(l.Site).Leases--
 	p := m.pilot(l.Pilot)
 	p.Leases = slices.DeleteFunc(p.Leases, func(h HeldTask) bool { return h.Lease == l.ID })
+	if m.nodes.Len() > 0 {
+		m.canaryEnded(l, p.Host)
+	}
 	if taken {
 		if len(p.Ended) == MaxEnded {
 			p.Ended = slices.Delete(p.Ended, 0, 1)

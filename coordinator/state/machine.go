@@ -28,6 +28,7 @@ type Record struct {
 	launches *btree.Map[protocol.LaunchID, *Launch]
 	users    *btree.Map[protocol.UserID, *User]
 	members  *btree.Map[protocol.NodeID, *Member]
+	nodes    *btree.Map[string, *Node] // by nodeKey; those in good standing are not there
 	// Keyed by the digest's 32 bytes.
 	tickets *btree.Map[string, *Ticket]
 	tokens  *btree.Map[string, *Token]
@@ -74,6 +75,7 @@ func New() *Machine {
 			launches: new(btree.Map[protocol.LaunchID, *Launch]),
 			users:    new(btree.Map[protocol.UserID, *User]),
 			members:  new(btree.Map[protocol.NodeID, *Member]),
+			nodes:    new(btree.Map[string, *Node]),
 			tickets:  new(btree.Map[string, *Ticket]),
 			tokens:   new(btree.Map[string, *Token]),
 			joins:    new(btree.Map[string, *JoinToken]),

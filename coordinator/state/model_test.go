@@ -14,6 +14,10 @@ type model struct {
 	datasets []*modelDataset // by number from 1
 	pilots   map[protocol.PilotID]*modelPilot
 	sites    map[protocol.SiteID]*modelSite
+	nodes    map[string]*modelNode
+	now      RecordTime
+	// changedAt is when what is known of a node last changed, or its quarantine ends.
+	changedAt map[string]RecordTime
 }
 
 type modelSite struct{ suspended, revoked bool }
@@ -23,6 +27,7 @@ type modelPilot struct {
 	has                     protocol.Resources
 	host                    string
 	left, revoked, draining bool
+	leftAt                  RecordTime
 	taken                   map[protocol.LeaseID]bool // leases that ended otherwise than by its report
 }
 
@@ -33,6 +38,7 @@ type modelDataset struct {
 	sites              SiteRule
 	suspended, retired bool
 	jobs               []*modelJob
+	failing            map[protocol.TaskIndex][]string // nodes where tasks failed fast since one succeeded
 }
 
 type modelJob struct {
@@ -57,10 +63,15 @@ type modelLease struct {
 	id    protocol.LeaseID
 	pilot protocol.PilotID
 	state LeaseState
+
+	granted RecordTime
 }
 
 func newModel() *model {
-	return &model{pilots: map[protocol.PilotID]*modelPilot{}, sites: map[protocol.SiteID]*modelSite{}}
+	return &model{
+		pilots: map[protocol.PilotID]*modelPilot{}, sites: map[protocol.SiteID]*modelSite{},
+		nodes: map[string]*modelNode{}, changedAt: map[string]RecordTime{},
+	}
 }
 
 func (d *modelDataset) held() bool { return d.suspended || d.retired }
@@ -149,6 +160,7 @@ func (m *model) end(t *modelTask, taken bool) {
 		return
 	}
 	copied := t.lease.state == Copied
+	m.freeCanary(t)
 	if !copied {
 		t.ended++
 	}
@@ -221,12 +233,16 @@ func (m *model) charge(t *modelTask, v protocol.Verdict, host string) bool {
 	}
 	switch v {
 	case protocol.VerdictPayload, protocol.VerdictNode, protocol.VerdictSoftware:
-		if host != "" && !slices.Contains(t.hosts, host) {
-			t.hosts = append(t.hosts, host)
-			t.hosts = t.hosts[max(0, len(t.hosts)-3):]
-		}
+		t.avoid(host)
 	}
 	return spent
+}
+
+func (t *modelTask) avoid(host string) {
+	if host != "" && !slices.Contains(t.hosts, host) {
+		t.hosts = append(t.hosts, host)
+		t.hosts = t.hosts[max(0, len(t.hosts)-3):]
+	}
 }
 
 func (p *modelPilot) node() string { return string(p.site) + " " + p.host }
@@ -262,6 +278,7 @@ func (t *modelTask) requirements() protocol.Requirements {
 func (m *model) lapse(j *modelJob, t *modelTask) {
 	switch {
 	case t.lease.state == Copied:
+		m.freeCanary(t)
 		t.lease, t.state = nil, protocol.TaskOK
 	case t.lease.state == Lapsed:
 		return
@@ -277,6 +294,7 @@ func (m *model) lapse(j *modelJob, t *modelTask) {
 // leave ends a lease with its pilot.
 func (m *model) leave(j *modelJob, t *modelTask) {
 	if t.lease.state == Copied {
+		m.freeCanary(t)
 		t.lease, t.state = nil, protocol.TaskOK
 	} else {
 		m.end(t, true)
@@ -310,7 +328,9 @@ func (m *model) endPilot(id protocol.PilotID, v protocol.Verdict) {
 			m.leave(j, t)
 		}
 	})
-	p.left = true
+	if !p.left {
+		p.left, p.leftAt = true, m.now
+	}
 	p.revoked = v == protocol.VerdictWithdrawn
 }
 
@@ -329,6 +349,7 @@ func (m *model) report(r *Report) protocol.Code {
 		return protocol.CodeOK // reported before
 	case t.lease.state == Copied:
 		if r.Verdict == protocol.VerdictOK && r.Cleaned {
+			m.freeCanary(t)
 			t.lease, t.state = nil, protocol.TaskOK
 			j.settle()
 		}
@@ -337,9 +358,11 @@ func (m *model) report(r *Report) protocol.Code {
 		t.unlose()
 	}
 	if r.Verdict == protocol.VerdictOK {
+		m.nodeSucceeded(d, t.lease, r.Task)
 		t.accepted, t.lost, t.hosts, t.lostAt = r.Lease, 0, nil, nil
 		t.state, t.lease.state = protocol.TaskCopied, Copied
 		if r.Cleaned {
+			m.freeCanary(t)
 			t.state, t.lease = protocol.TaskOK, nil
 		}
 		for c := range j.tasks {
@@ -365,7 +388,13 @@ func (m *model) fail(d *modelDataset, j *modelJob, t *modelTask, r *Report, host
 			}
 		}
 	}
+	blamed := m.nodeFailed(d, t, r, producer < 0)
 	m.end(t, false)
+	if blamed {
+		t.state, t.lost, t.lostAt = protocol.TaskQueued, 0, nil
+		t.avoid(host)
+		return
+	}
 	if producer < 0 {
 		t.state = protocol.TaskQueued
 		if m.charge(t, r.Verdict, host) {

@@ -27,9 +27,10 @@ const (
 	ByReset                     // a person reset it
 	BySuspend                   // a person suspended it
 	ByResume                    // a person resumed it
+	ByNode                      // the node where it failed was to blame
 )
 
-var causes = [...]string{"", "submit", "parents", "grant", "lapse", "revive", "report", "cleaned", "failure", "leave", "bad input", "ancestor", "reset", "suspend", "resume"}
+var causes = [...]string{"", "submit", "parents", "grant", "lapse", "revive", "report", "cleaned", "failure", "leave", "bad input", "ancestor", "reset", "suspend", "resume", "node"}
 
 func (c Cause) String() string {
 	if c == 0 || int(c) >= len(causes) {
@@ -60,6 +61,7 @@ var moves = []move{
 	{protocol.TaskCopied, protocol.TaskOK, ByLeave, "the pilot ended while cleaning"},
 	{protocol.TaskProcessing, protocol.TaskQueued, ByFailure, "the attempt failed and the verdict's budget allows another"},
 	{protocol.TaskProcessing, protocol.TaskError, ByFailure, "the attempt failed and a budget is spent"},
+	{protocol.TaskError, protocol.TaskQueued, ByNode, "its last failure was held against the node, which was quarantined for it"},
 	{protocol.TaskProcessing, protocol.TaskQueued, ByLeave, "the pilot left or was revoked"},
 
 	{protocol.TaskCopied, protocol.TaskQueued, ByBadInput, "a consumer found its output missing or damaged"},

@@ -70,6 +70,20 @@ func eventLine(body EventBody) string {
 	case *DatasetFinished:
 		say("dataset finished")
 		word("%d: %v", e.Dataset, e.State)
+	case *NodeChanged:
+		say("node changed")
+		word("%s %v", nodeName(e.Site, e.Host), e.Part)
+		if e.State == 0 {
+			word("in good standing")
+		} else {
+			word("%v", e.State)
+		}
+		if e.Until > 0 {
+			word("until %d s", e.Until/Second)
+		}
+		if e.Reason != "" {
+			word("(%s)", e.Reason)
+		}
 	case *ActionTaken:
 		say("action")
 		word("%s %s: %v %s", e.Verb, e.Object, e.Code, e.Answer)
@@ -175,5 +189,31 @@ func table(m *Machine) string {
 		b.WriteByte('\n')
 		return true
 	})
+	b.WriteString(standings(m))
+	return b.String()
+}
+
+// standings lists the nodes of which something is kept.
+func standings(m *Machine) string {
+	var b strings.Builder
+	for n := range m.Nodes() {
+		fmt.Fprintf(&b, "%v %s: %v", n.Part, nodeName(n.Site, n.Host), n.State)
+		if n.Until > 0 {
+			fmt.Fprintf(&b, " until %d s", n.Until/Second)
+		}
+		if n.Streak > 0 {
+			fmt.Fprintf(&b, ", %d failures of %d tasks", n.Streak, len(n.Failures))
+		}
+		if n.Next > 0 {
+			fmt.Fprintf(&b, ", next quarantine %d s", n.Next/Second)
+		}
+		if !n.Canary.IsZero() {
+			fmt.Fprintf(&b, ", canary %v", n.Canary)
+		}
+		if n.Reason != "" {
+			fmt.Fprintf(&b, " (%s)", n.Reason)
+		}
+		b.WriteByte('\n')
+	}
 	return b.String()
 }

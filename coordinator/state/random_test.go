@@ -70,6 +70,8 @@ func TestAgainstModel(t *testing.T) {
 			"resume":   w.resume,
 			"ghost":    w.ghost,
 			"week":     w.week,
+			"while":    w.while,
+			"exclude":  w.exclude,
 			"":         w.compare,
 		})
 	})
@@ -82,6 +84,7 @@ func (w *walk) send(what string, c Command) Answer {
 	w.what = what
 	w.last = []Command{c}
 	answers, _ := w.r.apply(Second, c)
+	w.m.pass(w.r.m.Time())
 	return answers[0]
 }
 
@@ -102,7 +105,7 @@ func (w *walk) submit(t *rapid.T) {
 		t.Skip("enough datasets")
 	}
 	w.T = t
-	d := &modelDataset{id: protocol.DatasetID(len(w.m.datasets) + 1), priority: w.draw("priority", 3) - 1, suspended: w.draw("suspended", 5) == 0}
+	d := &modelDataset{failing: map[protocol.TaskIndex][]string{}, id: protocol.DatasetID(len(w.m.datasets) + 1), priority: w.draw("priority", 3) - 1, suspended: w.draw("suspended", 5) == 0}
 	jobs := uint32(w.draw("jobs", 5))
 	for i := range 1 + w.draw("tasks", 4) {
 		s := TaskSpec{Name: fmt.Sprintf("t%d", i)}
@@ -227,10 +230,11 @@ func (w *walk) enrol(t *rapid.T) {
 	w.enrolled++
 	id := protocol.PilotID(fmt.Sprintf("p%d", w.enrolled))
 	has := protocol.Resources{Cores: 1 + w.draw("cores", 4), Memory: protocol.ByteSize(2+w.draw("memory", 9)) * protocol.GB, Disk: 10 * protocol.GB, Tags: []string{"far"}}
-	w.r.enrolAt(id, site, has)
+	host := fmt.Sprintf("n%d", w.draw("host", 3))
+	w.r.enrolOn(id, site, host, has)
 	w.last = nil
 	w.pilots = append(w.pilots, id)
-	w.m.pilots[id] = &modelPilot{site: site, has: has, host: "node-" + string(id), taken: map[protocol.LeaseID]bool{}}
+	w.m.pilots[id] = &modelPilot{site: site, has: has, host: host, taken: map[protocol.LeaseID]bool{}}
 }
 
 func (w *walk) pilot() (protocol.PilotID, *modelPilot) {
@@ -246,9 +250,18 @@ func (w *walk) acquire(t *rapid.T) {
 	id, p := w.pilot()
 	c := &Acquire{Pilot: id, Free: p.has, Want: uint16(1 + w.draw("want", 3))}
 	any := w.r.m.AnyFits(id, &c.Free)
-	a := w.send("acquire", c)
+	w.what, w.last = "acquire", []Command{c}
+	answers, _ := w.r.apply(0, c) // what AnyFits said holds now
+	a := answers[0]
 	s := w.m.sites[p.site]
-	served := !p.left && !p.revoked && !p.draining && !s.suspended && !s.revoked
+	node := w.m.nodes[p.node()]
+	served := !p.left && !p.revoked && !p.draining && !s.suspended && !s.revoked && !node.barred()
+	if node != nil && node.state == NodeCanary {
+		c.Want = 1 // that much it gets
+		if len(a.Grants) > 1 {
+			w.Fatalf("a node on probation was granted %d tasks", len(a.Grants))
+		}
+	}
 	if any != (len(a.Grants) > 0) {
 		w.Fatalf("AnyFits = %v, but %d grants", any, len(a.Grants))
 	}
@@ -275,7 +288,11 @@ func (w *walk) acquire(t *rapid.T) {
 		free.Disk -= g.Granted.Disk
 		_, _, task := w.m.task(g.Lease.Task)
 		w.m.end(task, true)
-		task.state, task.lease = protocol.TaskProcessing, &modelLease{g.Lease.ID, id, Live}
+		task.state, task.lease = protocol.TaskProcessing, &modelLease{g.Lease.ID, id, Live, w.m.now}
+		if node != nil && node.state == NodeCanary {
+			node.canary = g.Lease.ID
+			node.changed(w.m)
+		}
 		w.leases = append(w.leases, g.Lease)
 	}
 	if served && len(a.Grants) < int(c.Want) {
@@ -325,7 +342,10 @@ func (w *walk) report(t *rapid.T) {
 	}
 }
 
-func (w *walk) reported(c *Report) { w.want(w.m.report(c), "report "+c.Verdict.String(), c) }
+func (w *walk) reported(c *Report) {
+	w.m.pass(w.r.m.Time() + Second)
+	w.want(w.m.report(c), "report "+c.Verdict.String(), c)
+}
 
 func (w *walk) expire(t *rapid.T) {
 	l := w.lease(t)
@@ -413,6 +433,48 @@ func (w *walk) site(t *rapid.T) {
 	w.want(protocol.CodeOK, "put site", &PutSite{Site: id, Suspended: s.suspended})
 }
 
+// while lets attempts outlive a quick failure, or quarantines end.
+func (w *walk) while(t *rapid.T) {
+	w.T = t
+	w.what, w.last = "while", nil
+	w.passes([]RecordTime{3 * Minute, 31 * Minute, 25 * Hour}[w.draw("how long", 3)])
+}
+
+// passes lets time pass, and with it the memory of pilots that left.
+func (w *walk) passes(elapsed RecordTime) {
+	w.r.apply(elapsed, &Tick{})
+	w.m.pass(w.r.m.Time())
+	w.pilots = slices.DeleteFunc(w.pilots, func(id protocol.PilotID) bool { return w.m.pilots[id] == nil })
+}
+
+// exclude excludes a node, or releases it.
+func (w *walk) exclude(t *rapid.T) {
+	w.T = t
+	_, p := w.pilot()
+	code := protocol.CodeOK
+	if w.m.format == 1 {
+		code = protocol.CodeConflict
+	}
+	if w.draw("really", 3) > 0 {
+		w.want(code, "release node", &ReleaseNode{Site: p.site, Host: p.host})
+		delete(w.m.nodes, p.node())
+		return
+	}
+	w.want(code, "exclude node", &ExcludeNode{Site: p.site, Host: p.host})
+	if w.m.format == 1 {
+		return
+	}
+	n := w.m.nodes[p.node()]
+	if n == nil {
+		n = new(modelNode)
+		w.m.nodes[p.node()] = n
+	}
+	if n.state != NodeExcluded {
+		*n = modelNode{state: NodeExcluded, next: n.next}
+		n.changed(w.m)
+	}
+}
+
 // week lets pilots that left be forgotten, with what they still held.
 func (w *walk) week(t *rapid.T) {
 	w.T = t
@@ -420,18 +482,7 @@ func (w *walk) week(t *rapid.T) {
 		t.Skip("time flies")
 	}
 	w.what, w.last = "week", nil
-	w.r.apply(PilotMemory+Hour, &Tick{})
-	w.m.leases(func(_ protocol.TaskID, j *modelJob, task *modelTask) {
-		if w.m.pilots[task.lease.pilot].left {
-			w.m.leave(j, task)
-		}
-	})
-	w.pilots = slices.DeleteFunc(w.pilots, func(id protocol.PilotID) bool { return w.m.pilots[id].left })
-	for id, p := range w.m.pilots {
-		if p.left {
-			delete(w.m.pilots, id)
-		}
-	}
+	w.passes(PilotMemory + Hour)
 }
 
 func (w *walk) drain(t *rapid.T) {

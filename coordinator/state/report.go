@@ -97,9 +97,14 @@ func (m *Machine) accept(d *dataset, l *Lease, r *Report) {
 	if r.Cleaned {
 		next = protocol.TaskOK
 	}
-	e := reportEvent(l, r, m.pilot(l.Pilot).Host, next)
+	host := m.pilot(l.Pilot).Host
+	e := reportEvent(l, r, host, next)
 	e.Accepted = true
 	m.emit(e)
+	v.failing = nil
+	if m.nodes.Len() > 0 {
+		m.nodeSucceeded(d, l, host)
+	}
 	if a := v.keep(l.ID, r.Outputs); a != nil {
 		d.accepted.Set(taskKey(j, t), a)
 	}
@@ -148,7 +153,11 @@ func (m *Machine) fail(d *dataset, l *Lease, r *Report, host string) {
 		producer, known = d.producer(t, j, r.BadInput)
 	}
 	next := protocol.TaskQueued
+	blamed := m.nodeFailed(d, l, r.Verdict, host, !known)
+	known = known && !blamed // what a bad node finds bad may be good
 	switch {
+	case blamed:
+		m.excuse(d, t, j, host)
 	case known:
 		next = protocol.TaskWaiting // the producer pays
 	case m.charge(d, t, j, r.Verdict, host):

@@ -187,10 +187,16 @@ func (r *rig) enrol(pilot protocol.PilotID, site protocol.SiteID, has protocol.R
 // enrolAt enrols a pilot at a known site.
 func (r *rig) enrolAt(pilot protocol.PilotID, site protocol.SiteID, has protocol.Resources) {
 	r.t.Helper()
+	r.enrolOn(pilot, site, "node-"+string(pilot), has)
+}
+
+// enrolOn enrols a pilot on a host of a known site.
+func (r *rig) enrolOn(pilot protocol.PilotID, site protocol.SiteID, host string, has protocol.Resources) {
+	r.t.Helper()
 	ticket := digestOf("ticket " + string(pilot))
 	answers, _ := r.apply(0,
 		&PutTicket{Site: site, Hash: ticket, Uses: 1, Expires: r.m.Time() + Hour},
-		&EnrolPilot{Pilot: pilot, Site: site, TicketHash: ticket, PublicKey: make([]byte, 32), Host: "node-" + string(pilot), Resources: has},
+		&EnrolPilot{Pilot: pilot, Site: site, TicketHash: ticket, PublicKey: make([]byte, 32), Host: host, Resources: has},
 	)
 	if a := answers[1]; a.Code != protocol.CodeOK {
 		r.t.Fatalf("EnrolPilot(%s) answered %v: %s", pilot, a.Code, a.Reason)

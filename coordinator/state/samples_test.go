@@ -97,13 +97,28 @@ func samples() []Command {
 	}
 }
 
+// samples2 has the commands that came with format 2, likewise, to follow samples.
+func samples2() []Command {
+	by := Action{Actor: "ann", Reason: "because", From: "192.0.2.7"}
+	act := func(key string) Action {
+		a := by
+		a.Key = key
+		return a
+	}
+	return []Command{
+		&SetFormat{By: act("21"), Format: 2},
+		&ExcludeNode{By: act("22"), Site: "mill", Host: "n1", Part: NodeGPUs},
+		&ReleaseNode{By: act("23"), Site: "mill", Host: "n1"},
+	}
+}
+
 func sampleName(c Command) string {
 	return fmt.Sprintf("%02d-%s.hex", c.Kind(), strings.TrimPrefix(fmt.Sprintf("%T", c), "*state."))
 }
 
 func TestSamplesAreWhole(t *testing.T) {
 	seen := map[Kind]bool{}
-	for _, c := range samples() {
+	for _, c := range append(samples(), samples2()...) {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%T: %v", c, err)
 		}
@@ -150,8 +165,14 @@ func readHex(t *testing.T, path string, now []byte) []byte {
 
 // Commands that a release wrote into logs are read, and mean the same, forever.
 func TestOldCommands(t *testing.T) {
-	for _, c := range samples() {
-		path := filepath.Join("testdata/commands/v1", sampleName(c))
+	testOldCommands(t, "testdata/commands/v1", samples())
+	testOldCommands(t, "testdata/commands/v2", samples2())
+}
+
+func testOldCommands(t *testing.T, folder string, commands []Command) {
+	t.Helper()
+	for _, c := range commands {
+		path := filepath.Join(folder, sampleName(c))
 		now := mustEncode(t, c)
 		old := readHex(t, path, now)
 		got, err := DecodeCommand(old)
@@ -172,7 +193,7 @@ func TestOldCommands(t *testing.T) {
 func sampleLog(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t)
-	for i, c := range samples() {
+	for i, c := range append(samples(), samples2()...) {
 		answers, _ := r.apply(Second, c)
 		if a := answers[0]; a.Code != protocol.CodeOK {
 			t.Errorf("sample %d, %T: answered %v: %s", i+1, c, a.Code, a.Reason)
@@ -188,17 +209,39 @@ func TestOldRecord(t *testing.T) {
 	for _, c := range samples()[:21] {
 		r.apply(Second, c)
 	}
-	old := readHex(t, "testdata/records/v1.hex", persisted(t, r.m.Snapshot()))
+	testOldRecord(t, "testdata/records/v1.hex", r.m)
+
+	// What came with format 2: nodes with a standing, tasks that were lost.
+	r.do(protocol.CodeOK, &SetFormat{Format: 2})
+	r.do(protocol.CodeOK, submission(2, 9, chain(1)))
+	r.enrol("p2", "dale", big)
+	for i, g := range r.acquire("p2", 9) {
+		switch {
+		case i == 0:
+			r.do(protocol.CodeOK, success(&g.Lease))
+		case i < 8:
+			r.do(protocol.CodeOK, failure(&g.Lease, protocol.VerdictPayload))
+		default:
+			r.do(protocol.CodeOK, &Expire{Lease: g.Lease.ID, Task: g.Lease.Task, Term: r.term})
+		}
+	}
+	r.do(protocol.CodeOK, &ExcludeNode{By: Action{Actor: "ann", Reason: "loud"}, Site: "pond", Host: "n9"})
+	testOldRecord(t, "testdata/records/v2.hex", r.m)
+}
+
+func testOldRecord(t *testing.T, path string, now *Machine) {
+	t.Helper()
+	old := readHex(t, path, persisted(t, now.Snapshot()))
 	m := New()
 	if err := m.Restore(bytes.NewReader(old)); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(old, persisted(t, m.Snapshot())) {
-		t.Error("the record of release 1 is written otherwise after it was restored")
+		t.Errorf("%s is written otherwise after it was restored", path)
 	}
 	checkInvariants(t, m)
-	if !bytes.Equal(old, persisted(t, r.m.Snapshot())) {
-		t.Error("the commands of release 1 make another record now")
+	if !bytes.Equal(old, persisted(t, now.Snapshot())) {
+		t.Errorf("%s: the commands make another record now", path)
 	}
 }
 

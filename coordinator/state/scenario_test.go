@@ -48,6 +48,8 @@ func (s *scenario) run() string {
 		return s.send(RecordTime(elapsed), &Tick{})
 	case "table":
 		return table(s.m)
+	case "nodes":
+		return standings(s.m)
 	case "restore":
 		digest := s.m.Snapshot().Digest()
 		s.m = restored(s.t, s.m.Snapshot())

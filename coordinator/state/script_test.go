@@ -84,6 +84,16 @@ func (s *scenario) command() Command {
 		return &PutMember{Node: protocol.NodeID(s.first()), Address: s.word("address"), Raft: s.word("raft")}
 	case "remove-member":
 		return &RemoveMember{By: by, Node: protocol.NodeID(s.first())}
+	case "exclude-node":
+		at, host, _ := strings.Cut(s.first(), "/")
+		c := &ExcludeNode{By: by, Site: protocol.SiteID(at), Host: host}
+		if s.line.HasArg("gpus") {
+			c.Part = NodeGPUs
+		}
+		return c
+	case "release-node":
+		at, host, _ := strings.Cut(s.first(), "/")
+		return &ReleaseNode{By: by, Site: protocol.SiteID(at), Host: host}
 	case "checkpoint":
 		return &Checkpoint{}
 	case "format":

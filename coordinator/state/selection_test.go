@@ -152,6 +152,7 @@ func (w *walk) compare(t *rapid.T) {
 			t.Fatalf("%s: pilot %s is %+v, want %+v", w.what, id, got, p)
 		}
 	}
+	w.compareNodes(t)
 }
 
 func (w *walk) compareTask(t *rapid.T, d *dataset, j uint32, ti protocol.TaskIndex, task *modelTask) {

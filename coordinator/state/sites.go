@@ -40,6 +40,7 @@ func (r *RemoveSite) apply(m *Machine) Answer {
 		m.endLapsed(m.pilot(p), "the site was removed")
 	}
 	m.dropInvitations(s.ID)
+	m.dropNodes(s.ID)
 	m.sites.Delete(s.ID)
 	m.emitSite(s, true)
 	return Answer{}

@@ -27,6 +27,7 @@ func (m *Machine) Snapshot() *Frozen {
 	f.launches = m.launches.Copy()
 	f.users = m.users.Copy()
 	f.members = m.members.Copy()
+	f.nodes = m.nodes.Copy()
 	f.tickets = m.tickets.Copy()
 	f.tokens = m.tokens.Copy()
 	f.joins = m.joins.Copy()
@@ -62,6 +63,7 @@ const (
 	frameAnswered
 	frameEnd
 	frameLost // of a dataset, after the hosts it avoids
+	frameNode // after members
 )
 
 // maxFrame bounds what Restore allocates for one frame: a bitmap over MaxJobs
@@ -127,6 +129,7 @@ func (f *Frozen) Persist(w io.Writer) error {
 	persistAll(p, frameLaunch, f.launches.Scan)
 	persistAll(p, frameUser, f.users.Scan)
 	persistAll(p, frameMember, f.members.Scan)
+	persistAll(p, frameNode, f.nodes.Scan)
 	persistAll(p, frameTicket, f.tickets.Scan)
 	persistAll(p, frameToken, f.tokens.Scan)
 	persistAll(p, frameJoin, f.joins.Scan)
@@ -263,6 +266,8 @@ func (m *Machine) restoreFrame(kind byte, body []byte) error {
 		return restoreInto(m.users, body, func(u *User) protocol.UserID { return u.ID })
 	case frameMember:
 		return restoreInto(m.members, body, func(x *Member) protocol.NodeID { return x.Node })
+	case frameNode:
+		return restoreInto(m.nodes, body, (*Node).key)
 	case frameTicket:
 		return restoreInto(m.tickets, body, func(t *Ticket) string { return string(t.Hash[:]) })
 	case frameToken:
@@ -341,6 +346,13 @@ func (m *Machine) finishRestore() error {
 		if l.Pilot == "" {
 			m.due.launches.add(l.Expires, string(l.ID))
 		}
+		return true
+	})
+	m.nodes.Scan(func(_ string, n *Node) bool {
+		if n.check(&m.Record) != nil {
+			err = fmt.Errorf("%w: node %s: %w", errSnapshot, nodeName(n.Site, n.Host), n.check(&m.Record))
+		}
+		m.dueNode(n)
 		return true
 	})
 	m.tickets.Scan(func(key string, t *Ticket) bool { m.due.tickets.add(t.Expires, key); return true })

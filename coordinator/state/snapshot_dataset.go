@@ -31,6 +31,8 @@ type vertexFrame struct {
 	// Sets are processing, copied, ok, error, suspended.
 	Sets   [][]byte   `cbor:"4,keyasint"`
 	Counts [][][]byte `cbor:"5,keyasint"` // by countKind, slices from the lowest bit
+	// Failing are nodes where tasks failed fast since the last success.
+	Failing []string `cbor:"6,keyasint,omitempty"`
 }
 
 type classFrame struct {
@@ -67,7 +69,7 @@ func (d *dataset) persist(p *persister) {
 	for t := range d.tasks {
 		v := &d.tasks[t]
 		w := &f.Tasks[t]
-		w.Spec = v.spec
+		w.Spec, w.Failing = v.spec, v.failing
 		for i := range v.classes {
 			c := &v.classes[i]
 			w.Classes = append(w.Classes, classFrame{c.requirements, c.open, encode(&c.jobs)})
@@ -160,6 +162,7 @@ func (v *vertex) restore(g generation, f *vertexFrame, jobs uint32) error {
 	if len(f.Sets) != len(setStates) || len(f.Counts) != int(countKinds) || len(f.Classes) == 0 || len(f.Classes) > MaxClasses {
 		return errors.New("wrong number of sets, counts or classes")
 	}
+	v.failing = f.Failing
 	inClass, classes := uint64(0), roaring.New()
 	for i := range f.Classes {
 		c := class{requirements: f.Classes[i].Requirements, open: f.Classes[i].Open}

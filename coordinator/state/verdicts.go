@@ -92,6 +92,13 @@ func (m *Machine) charge(d *dataset, t protocol.TaskIndex, j uint32, verdict pro
 	return spent
 }
 
+// excuse notes a failure that was its node's doing: it costs the task nothing.
+func (m *Machine) excuse(d *dataset, t protocol.TaskIndex, j uint32, host string) {
+	d.tasks[t].counts[countLost].clear(m.gen, oneJob(j))
+	forgetNodes(d.lostAt, t, oneJob(j))
+	m.avoid(d, t, j, host)
+}
+
 // maxFailed is the failure that leads to error. Format 1 allowed one more than
 // MaxFailed.
 func (r *Record) maxFailed() uint32 {
