@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/ed25519"
+	"slices"
 
 	"floe/coordinator/state"
 	"floe/protocol"
@@ -122,6 +123,12 @@ func (a *Admission) Settle(fates []Fate) {
 			}
 		}
 	}
+}
+
+// concerns tells whether a report on the lease was delivered, good or not: one whose
+// report was refused as unknown must not be run again by the same pilot.
+func (a *Admission) concerns(id protocol.LeaseID) bool {
+	return slices.ContainsFunc(a.answers, func(x protocol.ReportAnswer) bool { return x.Lease == id })
 }
 
 // Answers are the fates of the reports, once everything is settled.

@@ -420,3 +420,46 @@ func TestEnrolment(t *testing.T) {
 		t.Errorf("enrol with a used ticket: %v, want unauthorized", err)
 	}
 }
+
+// Reports and the wish for more work enter the log together: half of what one after
+// the other costs.
+func TestReportsAndTheWishForWorkAreProposedTogether(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.submit(r.person("ada", "producer"), 8, twoTasks)
+	p := r.enrol("here")
+	leases := p.take(2)
+	before := r.record.proposals.Load()
+	reply := p.mustSpeak(protocol.ExchangeRequest{
+		Want: 2, Held: []protocol.HeldLease{held(&leases[0], protocol.PhaseCopying), held(&leases[1], protocol.PhaseCopying)},
+		Reports: []protocol.SignedReport{p.report(&leases[0], protocol.VerdictOK), p.report(&leases[1], protocol.VerdictOK)},
+	})
+	if len(reply.Answers) != 2 || len(reply.Leases) != 2 || len(reply.Orders) != 0 {
+		t.Fatalf("reply = %+v, want two answers and two leases", reply)
+	}
+	for _, l := range reply.Leases {
+		if l.TaskName != "use" {
+			t.Errorf("lease of %s; the reports released the children, which come first", l.TaskName)
+		}
+	}
+	if n := r.record.proposals.Load() - before; n != 1 {
+		t.Errorf("%d proposals, want 1", n)
+	}
+}
+
+// A pilot that has not heard of a lease of its own is sent that one, and no more than
+// it has room for.
+func TestALostGrantIsSentBeforeNewWork(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.submit(r.person("ada", "producer"), 8, twoTasks)
+	p := r.enrol("here")
+	leases := p.take(2)
+	reply := p.mustSpeak(protocol.ExchangeRequest{
+		Want: 2, Held: []protocol.HeldLease{held(&leases[0], protocol.PhaseCopying)},
+		Reports: []protocol.SignedReport{p.report(&leases[0], protocol.VerdictOK)},
+	})
+	if len(reply.Leases) != 1 || reply.Leases[0].ID != leases[1].ID {
+		t.Errorf("leases = %+v, want the one that the pilot does not list", reply.Leases)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,8 @@ type fakeRecord struct {
 	terms   uint64 // so far
 	leader  protocol.NodeID
 	changed chan struct{}
+	// proposals counts the calls of ProposeAll.
+	proposals atomic.Int64
 	// before is called with each command before it is applied; an error of it is the answer.
 	before func(state.Command) error
 	// after is the same once it was applied: the answer that is lost.
@@ -94,6 +97,7 @@ func (r *fakeRecord) Propose(_ context.Context, c state.Command) (state.Answer, 
 }
 
 func (r *fakeRecord) ProposeAll(ctx context.Context, commands []state.Command) []Fate {
+	r.proposals.Add(1)
 	fates := make([]Fate, len(commands))
 	for i, c := range commands {
 		fates[i].Answer, fates[i].Err = r.Propose(ctx, c)

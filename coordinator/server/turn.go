@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"floe/coordinator/state"
@@ -86,6 +87,7 @@ func (x *Exchange) Next(now time.Time) Turn {
 		case stageReports:
 			if x.proposals = x.reports.Proposals(); len(x.proposals) > 0 {
 				x.stage = stageReporting
+				x.askAlong()
 				return TurnPropose
 			}
 			x.reported()
@@ -118,7 +120,11 @@ func (x *Exchange) Proposals() []state.Command { return x.proposals }
 func (x *Exchange) Settle(now time.Time, fates []Fate) {
 	switch x.stage {
 	case stageReporting:
-		x.reports.Settle(fates)
+		n := len(x.reports.Proposals())
+		x.reports.Settle(fates[:n])
+		for i := range fates[n:] { // what was asked along
+			x.take(fates[n+i].Answer.Grants)
+		}
 		x.reported()
 	case stageLeaving:
 		x.finish(fates[0].refusal())
@@ -155,6 +161,37 @@ func (x *Exchange) Abandon() {
 	x.stage = stageDone
 }
 
+// askAlong adds the wish for work to the reports, where something fits already: both
+// in one entry cost half of one after the other. Where that gets nothing, or is
+// refused, the exchange looks on as if it had not asked. A pilot that may not know
+// of all its leases is sent those first.
+func (x *Exchange) askAlong() {
+	if x.request.Want == 0 || x.request.Leaving {
+		return
+	}
+	for _, h := range x.pilot.Leases {
+		if !slices.ContainsFunc(x.request.Held, func(l protocol.HeldLease) bool { return l.Lease == h.Lease }) {
+			return
+		}
+	}
+	var fits bool
+	x.core.record.Read(func(m *state.Machine) { fits = m.AnyFits(x.pilot.ID, &x.request.Free) })
+	if fits {
+		x.proposals = append(slices.Clip(x.proposals), x.acquisition())
+	}
+}
+
+func (x *Exchange) acquisition() *state.Acquire {
+	return &state.Acquire{Pilot: x.pilot.ID, Free: x.request.Free, Want: x.request.Want, Sequence: x.request.Sequence}
+}
+
+// take puts what was granted into the reply.
+func (x *Exchange) take(grants []state.Grant) {
+	for i := range grants {
+		x.reply.Leases = append(x.reply.Leases, x.core.lease(&grants[i], &x.pilot))
+	}
+}
+
 func (x *Exchange) finish(err error) { x.stage, x.err = stageDone, err }
 
 // reported goes on behind the reports.
@@ -180,6 +217,9 @@ func (x *Exchange) renew(now time.Time) {
 	var again []state.Grant
 	var draining bool
 	x.core.record.Read(func(m *state.Machine) {
+		for i := range x.reply.Leases { // granted just now
+			listed[x.reply.Leases[i].ID] = true
+		}
 		for _, h := range x.request.Held {
 			listed[h.Lease] = true
 			l, ok := m.Lease(h.Task)
@@ -202,15 +242,13 @@ func (x *Exchange) renew(now time.Time) {
 		draining = pilot.Draining
 		for _, h := range pilot.Leases {
 			if !listed[h.Lease] {
-				if g, ok := m.GrantOf(h.Task); ok && g.Lease.ID == h.Lease && !reported(x.request, h.Lease) {
+				if g, ok := m.GrantOf(h.Task); ok && g.Lease.ID == h.Lease && !x.reports.concerns(h.Lease) {
 					again = append(again, g)
 				}
 			}
 		}
 	})
-	for i := range again {
-		x.reply.Leases = append(x.reply.Leases, x.core.lease(&again[i], &x.pilot))
-	}
+	x.take(again)
 	if draining {
 		x.order(protocol.OrderDrain, protocol.LeaseID{}, "an operator drains this pilot")
 	}
@@ -291,9 +329,7 @@ func (x *Exchange) look(now time.Time) Turn {
 		x.tries++
 		x.core.parked.leave(x.place)
 		x.stage = stageAcquiring
-		x.proposals = []state.Command{&state.Acquire{
-			Pilot: x.pilot.ID, Free: x.request.Free, Want: x.request.Want, Sequence: x.request.Sequence,
-		}}
+		x.proposals = []state.Command{x.acquisition()}
 		return TurnPropose
 	}
 	if x.until.IsZero() || x.urgent || !now.Before(x.until) {
@@ -312,9 +348,7 @@ func (x *Exchange) acquired(fate *Fate) {
 		return
 	}
 	if grants := fate.Answer.Grants; len(grants) > 0 {
-		for i := range grants {
-			x.reply.Leases = append(x.reply.Leases, x.core.lease(&grants[i], &x.pilot))
-		}
+		x.take(grants)
 		x.finish(nil)
 		return
 	}
@@ -335,18 +369,6 @@ func (x *Exchange) unpark(now time.Time) {
 func settled(reply *protocol.ExchangeReply, id protocol.LeaseID) bool {
 	for _, a := range reply.Answers {
 		if a.Lease == id && !a.Code.Retryable() {
-			return true
-		}
-	}
-	return false
-}
-
-// reported tells whether the request carries a report on the lease. Decoding it
-// twice is cheaper than being wrong: a lease whose report was refused as unknown
-// must not be run again by the same pilot.
-func reported(request *protocol.ExchangeRequest, id protocol.LeaseID) bool {
-	for i := range request.Reports {
-		if r, err := request.Reports[i].Decode(); err == nil && r.Lease == id {
 			return true
 		}
 	}
