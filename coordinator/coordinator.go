@@ -77,7 +77,10 @@ func (n *node) open() (err error) {
 	if n.blobs, err = blob.Open(blob.Config{Dir: filepath.Join(c.Dir, "blobs"), Logger: log}); err != nil {
 		return err
 	}
-	n.machine = &machine{state: state.New(), hashes: newHashes(), ledger: n.ledger, observe: func(e []state.Event) { n.server.Observe(e) }}
+	n.machine = &machine{
+		state: state.New(), hashes: newHashes(), ledger: n.ledger,
+		observe: func(e []state.Event) { n.server.Observe(e) }, restored: func() { n.server.Restored() },
+	}
 	n.record = &record{machine: n.machine, node: n.cluster.Node()}
 	n.peers = newPeers(n)
 	policy, err := auth.NewPolicy(auth.Table)
@@ -88,6 +91,7 @@ func (n *node) open() (err error) {
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
 		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Hashes: n.hashes, Metrics: n.metricsHandler(),
 		Timing: c.Server, Format: c.Format, Logger: log,
+		Disconnect: n.disconnect,
 	})
 	if err != nil {
 		return err
@@ -119,9 +123,9 @@ func (n *node) openReplica() error {
 	if err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
 	}
-	serverTLS, clientTLS := n.cluster.TLSForRaft(nil)
+	serverTLS, clientTLS := n.cluster.TLSForRaft(n.admissible)
 	n.record.replica, err = replica.Open(replica.Config{
-		ID: n.cluster.Node(), Address: c.RaftAddress, Dir: filepath.Join(c.Dir, "record"),
+		ID: n.cluster.Node(), Address: c.RaftAddress, Dir: n.recordDir(),
 		Stream:  replica.NewTLSStreamLayer(listener, c.Network.DialTCP, serverTLS, clientTLS),
 		Machine: n.machine, Stamp: c.stamper(), Logger: c.Logger, Timing: c.Timing, Limits: c.Limits, PromoteAfter: c.PromoteAfter.Duration(),
 	})
@@ -141,7 +145,13 @@ func (n *node) run(ctx context.Context) (err error) {
 			err = errors.Join(err, <-ledgerDone)
 		}
 	}()
+	if err := n.checkRecord(ctx); err != nil {
+		return err
+	}
 	if err := n.openReplica(); err != nil {
+		return err
+	}
+	if err := n.markRecord(); err != nil {
 		return err
 	}
 	work, workCtx := errgroup.WithContext(ctx)
@@ -160,6 +170,7 @@ func (n *node) run(ctx context.Context) (err error) {
 	work.Go(func() error { return n.cluster.Run(workCtx, n.config.Logger, hostOf(n.config.Address)) })
 	work.Go(func() error { return n.server.Run(workCtx) })
 	work.Go(func() error { return n.begin(workCtx) })
+	work.Go(func() error { return n.watchMembership(workCtx) })
 	work.Go(func() error { return n.audit(workCtx) })
 	work.Go(func() error { return n.compareRecords(workCtx) })
 	work.Go(func() error { return n.takeCheckpoints(workCtx) })

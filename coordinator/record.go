@@ -29,6 +29,9 @@ type machine struct {
 	ledger *history.Ledger
 	// observe takes the events of an entry, in order; it must not wait.
 	observe func([]state.Event)
+	// restored is told that the record is another one, whose events were not seen;
+	// nil where nobody cares.
+	restored func()
 }
 
 // chain is a running digest over entries and their events: equal logs applied by
@@ -137,6 +140,9 @@ func (m *machine) Restore(r io.Reader) error {
 	m.hashes.restart(restored.Index(), c)
 	m.mu.Unlock()
 	m.ledger.Restored(restored.Index())
+	if m.restored != nil {
+		m.restored()
+	}
 	return nil
 }
 

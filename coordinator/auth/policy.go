@@ -68,6 +68,7 @@ type Principal struct {
 	Role   string // of a User: viewer, producer, operator or admin
 	User   protocol.UserID
 	Groups []protocol.GroupID
+	Token  protocol.Digest // of a User: by which they came
 }
 
 // role finds the column; 0, which nothing allows, for a word nobody knows.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 
 	"floe/protocol"
 	"floe/protocol/transport"
@@ -50,4 +51,22 @@ func (c *Cluster) checkPeer(s *tls.ConnectionState, member func(protocol.NodeID)
 		return fmt.Errorf("raft: %s is not a member", id.Node)
 	}
 	return nil
+}
+
+// RaftPeer is the coordinator at the other end of a connection of Raft's; empty
+// where it is not known.
+func RaftPeer(c net.Conn) protocol.NodeID {
+	t, ok := c.(*tls.Conn)
+	if !ok {
+		return ""
+	}
+	chain := t.ConnectionState().PeerCertificates
+	if len(chain) == 0 {
+		return ""
+	}
+	id, err := transport.IdentityOf(chain[0])
+	if err != nil || id.Kind != transport.Coordinator {
+		return ""
+	}
+	return id.Node
 }

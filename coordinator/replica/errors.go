@@ -65,6 +65,9 @@ var (
 	// ErrDamaged: Open found the directory incomplete or inconsistent.
 	ErrDamaged = errors.New("storage damaged")
 
+	// ErrRecordLost: the directory is empty, and this member had a record there.
+	ErrRecordLost = errors.New("record lost")
+
 	// ErrSnapshotDamaged: a snapshot's bytes do not match its seal.
 	ErrSnapshotDamaged = errors.New("snapshot damaged")
 
@@ -109,7 +112,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case isAny(err, ErrDamaged, ErrSnapshotDamaged, ErrLogStore, ErrStableStore, ErrStalled):
+	case isAny(err, ErrDamaged, ErrRecordLost, ErrSnapshotDamaged, ErrLogStore, ErrStableStore, ErrStalled):
 		return exitIO
 	case isAny(err, ErrFileSystem, ErrOtherNode, ErrLocked):
 		return exitConfig
@@ -145,5 +148,5 @@ func isAny(err error, targets ...error) bool {
 
 // rejoin is the repair for a member whose own storage cannot be trusted any more.
 func rejoin(dir string) string {
-	return fmt.Sprintf("remove this member from the cluster, move %s away and join again under a new id", dir)
+	return fmt.Sprintf("remove this member from the cluster (floe cluster remove), move %s away and join again under a new id (floe cluster add)", dir)
 }

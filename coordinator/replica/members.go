@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -114,6 +115,10 @@ func (r *Replica) Progress(id protocol.NodeID) (Progress, bool) {
 // Expelled stops this node with ErrRemoved: others have said that it was removed.
 // Raft tells a removed member nothing more, so it may never learn by itself.
 func (r *Replica) Expelled() { r.fuse.blow(ErrRemoved) }
+
+// Disconnect closes the connections that match, of those that Stream opened: to a
+// member that was removed.
+func (r *Replica) Disconnect(match func(net.Conn) bool) { r.stream.disconnect(match) }
 
 // change commits one change of members; errors as for Propose.
 func (r *Replica) change(ctx context.Context, what string, start func() raft.Future) error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,12 +17,21 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-const damagedDir = "damaged"
+const (
+	snapshotDir = "snapshots" // as raft names it
+	damagedDir  = "damaged"
+)
 
 // found is what preflight leaves open.
 type found struct {
 	stable    *stableStore
 	snapshots *raft.FileSnapshotStore
+}
+
+// Exists tells whether a directory holds a replica's files, or did once and holds
+// some of them still.
+func Exists(dir string) bool {
+	return exists(filepath.Join(dir, logFile)) || exists(filepath.Join(dir, stableFile)) || exists(filepath.Join(dir, snapshotDir))
 }
 
 // preflight decides whether this directory can be trusted, before raft sees it: raft
@@ -50,6 +60,9 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 	}
 	if hasLog && !hasStable && entries.last > 0 {
 		return found{}, fmt.Errorf("%w: %s is missing beside %s, the votes are lost; %s", ErrDamaged, stableFile, logFile, rejoin(c.Dir))
+	}
+	if !hasStable && hasSnapshots(c.Dir) {
+		return found{}, fmt.Errorf("%w: %s and %s are missing beside the snapshots, the votes are lost; %s", ErrDamaged, logFile, stableFile, rejoin(c.Dir))
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.Dir, snapshotsKept, newRaftLogger(log))
 	if err != nil {
@@ -145,14 +158,14 @@ func createBolt(path string) error {
 // the log together hold everything that any of the files ever claimed to hold.
 // Snapshots that fail are then moved to damaged/; otherwise nothing is touched.
 func chooseSnapshot(dir string, store *raft.FileSnapshotStore, entries span, log *slog.Logger) error {
-	names, err := os.ReadDir(filepath.Join(dir, "snapshots"))
+	names, err := os.ReadDir(filepath.Join(dir, snapshotDir))
 	if err != nil {
 		return err
 	}
 	var good, known uint64
 	bad := map[string]error{}
 	for _, n := range names {
-		path := filepath.Join(dir, "snapshots", n.Name())
+		path := filepath.Join(dir, snapshotDir, n.Name())
 		if strings.HasSuffix(n.Name(), ".tmp") { // a crash while it was written
 			if err := os.RemoveAll(path); err != nil {
 				return err
@@ -224,6 +237,12 @@ func checkSnapshot(path string, store *raft.FileSnapshotStore, name string, inde
 	return verifySeal(body)
 }
 
+// hasSnapshots tells whether any snapshot was ever finished here.
+func hasSnapshots(dir string) bool {
+	names, _ := os.ReadDir(filepath.Join(dir, snapshotDir)) // unreadable: found out below
+	return slices.ContainsFunc(names, func(n os.DirEntry) bool { return !strings.HasSuffix(n.Name(), ".tmp") })
+}
+
 // setAside keeps a damaged snapshot as evidence, out of raft's sight.
 func setAside(dir, name string) error {
 	if err := os.MkdirAll(filepath.Join(dir, damagedDir), 0o700); err != nil {
@@ -233,7 +252,7 @@ func setAside(dir, name string) error {
 	if err := os.RemoveAll(to); err != nil {
 		return err
 	}
-	return os.Rename(filepath.Join(dir, "snapshots", name), to)
+	return os.Rename(filepath.Join(dir, snapshotDir, name), to)
 }
 
 func exists(path string) bool {

@@ -157,6 +157,14 @@ func TestOpenDamaged(t *testing.T) {
 			want: ErrDamaged, message: []string{"votes are lost"},
 		},
 		{
+			name: "only snapshots left",
+			harm: func(t *testing.T, dir string) {
+				os.Remove(filepath.Join(dir, logFile))
+				os.Remove(filepath.Join(dir, stableFile))
+			},
+			want: ErrDamaged, message: []string{"votes are lost"},
+		},
+		{
 			name: "votes cut",
 			harm: func(t *testing.T, dir string) {
 				damage(t, filepath.Join(dir, stableFile), func(b []byte) []byte { return b[:2*os.Getpagesize()] })

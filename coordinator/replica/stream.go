@@ -79,6 +79,21 @@ func (s *severable) Close() error {
 	return err
 }
 
+// disconnect cuts the connections that match.
+func (s *severable) disconnect(match func(net.Conn) bool) {
+	s.mu.Lock()
+	var found []net.Conn
+	for c := range s.conns {
+		if match(c) {
+			found = append(found, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range found {
+		cut(c)
+	}
+}
+
 // cut closes the raw connection: TLS would first try to send a notice.
 func cut(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {

@@ -39,6 +39,9 @@ func (s *Server) admit(r route) http.Handler {
 		caller, who, err := s.identify(req)
 		term, _ := s.Record.Leading()
 		elsewhere := term == 0 && !r.anywhere
+		if err == nil {
+			err = s.trusts(req, &caller, term != 0, r.anywhere)
+		}
 		switch {
 		case err == nil:
 			err = s.Policy.Allow(who, r.pattern)
@@ -50,6 +53,11 @@ func (s *Server) admit(r route) http.Handler {
 			return
 		}
 		ctx := transport.WithCaller(req.Context(), caller)
+		if who.Kind == transport.User {
+			var end func()
+			ctx, end = s.revocations.begin(ctx, who.Token, caller.Remote)
+			defer end()
+		}
 		req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
 		if elsewhere {
 			s.answer(w, req, s.forward(w, req, caller, r))
@@ -127,7 +135,7 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")
 	}
 	caller.Kind, caller.User = transport.User, token.User
-	return caller, auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups}, nil
+	return caller, auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups, Token: hash}, nil
 }
 
 // hopByHop are the fields that speak of one connection, not of the request. One

@@ -190,6 +190,7 @@ func TestABlobIsFetchedFromAPeer(t *testing.T) {
 	if err := transport.ResponseError(third.send(anonymous, ada, "PUT", "/v1/blobs/"+d.Hex()+"?class=durable", content)); err != nil {
 		t.Fatal(err)
 	}
+	r.do(&state.PutSite{Site: "here"})
 	pilot := transport.Caller{Kind: transport.Pilot, Site: "here", Pilot: "p"}
 	if got, err := r.get(pilot, d); err != nil || got != string(content) {
 		t.Errorf("get = %q, %v", got, err)

@@ -82,6 +82,9 @@ type Config struct {
 	// Metrics serves this coordinator's figures.
 	Metrics http.Handler
 	Timing  Timing
+	// Disconnect closes the connections of callers that match and returns how many;
+	// nil where there are none.
+	Disconnect func(match func(transport.Caller) bool) int
 	// Space tells how full the disk is; nil where nobody watches it.
 	Space func() Space
 	// Format is the newest format of the record that this coordinator supports.
@@ -137,6 +140,8 @@ type Server struct {
 	changes *changes
 	mux     *http.ServeMux
 	passes  passes
+
+	revocations *revocations
 }
 
 // New returns a server; Handler serves before Run only what needs no leader.
@@ -148,6 +153,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		Config: c, core: NewCore(c.Record, c.Authority, c.Timing), changes: newChanges(),
 		tails: blob.NewTails(tailBytes, tailsBytes), mux: http.NewServeMux(),
+		revocations: newRevocations(),
 	}
 	if err := s.routes(); err != nil {
 		return nil, err
@@ -166,6 +172,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { s.housekeep(ctx) })
+	work.Go(func() { s.enforceRevocations(ctx) })
 	for {
 		term, changed := s.Record.Leading()
 		if term != 0 {
@@ -196,6 +203,7 @@ func (s *Server) Observe(events []state.Event) {
 	s.core.Observe(time.Now(), events)
 	for i := range events {
 		s.changes.observe(&events[i])
+		s.revocations.observe(&events[i])
 	}
 }
 

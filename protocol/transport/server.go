@@ -330,8 +330,9 @@ func (s *Server) linkQUIC(ctx context.Context, c *quic.Conn) context.Context {
 
 // linkTCP runs before the handshake, on what ServeTLS made of a gatedConn.
 func (s *Server) linkTCP(ctx context.Context, c net.Conn) context.Context {
-	l := &link{remote: addrPortOf(c.RemoteAddr()), close: func() { _ = c.Close() }}
 	g := c.(*tls.Conn).NetConn().(*gatedConn)
+	// Below TLS, whose farewell would wait for a peer that does not read.
+	l := &link{remote: addrPortOf(c.RemoteAddr()), close: func() { _ = g.Close() }}
 	l.pass = g.pass
 	g.ended = func() { s.links.remove(l) }
 	s.links.add(l)
