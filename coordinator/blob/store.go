@@ -118,7 +118,8 @@ func (s *Store) prepare() error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(s.path("blobs")), syncDir(s.path()))
+	// A synced file whose name a loss of power takes back is a lost file.
+	return errors.Join(syncDir(s.path("blobs")), syncDir(s.path()), syncDir(filepath.Dir(s.config.Dir)))
 }
 
 // Close releases the store. Calls in progress finish with errors.

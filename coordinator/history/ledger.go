@@ -146,6 +146,10 @@ func (l *Ledger) open() error {
 	if l.db, err = openJournal(filepath.Join(l.config.Dir, journalFile)); err != nil {
 		return err
 	}
+	// A synced file whose name a loss of power takes back is a lost file.
+	if err := errors.Join(syncDir(l.config.Dir), syncDir(filepath.Dir(l.config.Dir))); err != nil {
+		return err
+	}
 	v, seals, err := loadJournal(l.db)
 	if err != nil {
 		return err

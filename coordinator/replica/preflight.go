@@ -78,6 +78,12 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 	}
 	var stable *stableStore
 	err = faultless(stablePath, func() (err error) { stable, err = openStable(stablePath, c.ID); return err })
+	if err == nil && !(hasLog && hasStable) {
+		// A synced file whose name a loss of power takes back is a lost file.
+		if err = errors.Join(syncDir(c.Dir), syncDir(filepath.Dir(c.Dir))); err != nil {
+			err = errors.Join(err, stable.close())
+		}
+	}
 	if errors.Is(err, ErrDamaged) {
 		err = fmt.Errorf("%w; %s", err, rejoin(c.Dir))
 	}
@@ -253,6 +259,15 @@ func setAside(dir, name string) error {
 		return err
 	}
 	return os.Rename(filepath.Join(dir, snapshotDir, name), to)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func exists(path string) bool {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -163,6 +162,3 @@ func (l *leadership) heard(all []*coordinator, s protocol.ClusterReply, t *trace
 		}
 	}
 }
-
-// recordDir is where a coordinator keeps the replicated record.
-func (c *coordinator) recordDir() string { return filepath.Join(c.dir, "record") }

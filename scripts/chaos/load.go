@@ -250,7 +250,7 @@ func (l *load) suspendAndResume(ctx context.Context, e *entry, jobs string) {
 		l.trace.fail("suspending jobs %s of dataset %d moved %d tasks; a later read counts %d suspended", jobs, e.id, did.Tasks, d.TaskCounts["suspended"])
 	}
 	pause(ctx, 3*time.Second)
-	l.act(e, protocol.ActionRequest{Action: "resume", Reason: "chaos"})
+	l.act(e, protocol.ActionRequest{Action: "resume", Jobs: jobs, Reason: "chaos"})
 }
 
 func (l *load) grow(e *entry, by uint32) {

@@ -91,16 +91,15 @@ func command(pid int) string {
 	return filepath.Base(name)
 }
 
-// session is the id of the session a process belongs to, 0 if it is gone.
-func session(pid int) (id int) {
+// parent is the id of a process's parent, 0 if it is gone.
+func parent(pid int) (id int) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
 	var state string
-	var parent, group int
 	_, after, _ := strings.Cut(string(b), ") ")
-	_, _ = fmt.Sscan(after, &state, &parent, &group, &id)
+	_, _ = fmt.Sscan(after, &state, &id)
 	return id
 }
 

@@ -80,8 +80,8 @@ func (s *site) run(ctx context.Context) {
 func (s *site) living() []int {
 	var pids []int
 	for _, pid := range s.host.processes() {
-		// Each leads the session of its pilot job; what it forks does not, yet.
-		if command(pid) == "floe-pilot" && session(pid) == pid {
+		// What a pilot forks has its name until it has become a payload.
+		if command(pid) == "floe-pilot" && command(parent(pid)) != "floe-pilot" {
 			pids = append(pids, pid)
 		}
 	}
@@ -108,9 +108,10 @@ func (s *site) end(grace time.Duration) {
 	for _, pid := range s.living() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 	}
-	late := time.Now().Add(grace)
-	for len(s.living()) > 0 && time.Now().Before(late) {
-		time.Sleep(200 * time.Millisecond)
+	leaving, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	for len(s.living()) > 0 && leaving.Err() == nil {
+		pause(leaving, 200*time.Millisecond)
 	}
 	for _, pid := range s.host.processes() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
