@@ -130,3 +130,46 @@ func TestAPilotThatLeftIsNotWatched(t *testing.T) {
 		}
 	})
 }
+
+// A release counts on those it wakes: what one of them cannot take, another must
+// hear of at once, not at its next exchange minutes later.
+func TestAWakeThatIsNotUsedIsPassedOn(t *testing.T) {
+	t.Run("the client has gone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			ada := r.person("ada", "producer")
+			gone, other := r.enrol("here"), r.enrol("here")
+			now := time.Now()
+			x, err := r.core.Begin(now, gone.caller, &protocol.ExchangeRequest{Sequence: 1, Free: gone.free, Want: 1, Wait: 240})
+			if err != nil || x.Next(now) != TurnWait {
+				t.Fatalf("it does not wait: %v", err)
+			}
+			y := other.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+			synctest.Wait()
+			r.submit(ada, 1, twoTasks)
+			<-x.Woken()
+			x.Abandon()
+			synctest.Wait()
+			if !y.isDone() || y.err != nil || len(y.reply.Leases) != 1 {
+				t.Errorf("the other exchange = %+v, %v; want the lease at once", y.reply, y.err)
+			}
+		})
+	})
+	t.Run("its site is suspended", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			ada := r.person("ada", "producer")
+			p, q := r.enrol("closed"), r.enrol("here")
+			r.do(&state.PutSite{Site: "closed", Suspended: true})
+			x := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+			synctest.Wait()
+			y := q.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+			synctest.Wait()
+			r.submit(ada, 1, twoTasks)
+			synctest.Wait()
+			if x.isDone() || !y.isDone() || y.err != nil || len(y.reply.Leases) != 1 {
+				t.Errorf("at the suspended site: done %v; at the other: %+v, %v; want the lease there at once", x.isDone(), y.reply, y.err)
+			}
+		})
+	})
+}

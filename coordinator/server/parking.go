@@ -27,6 +27,7 @@ type space struct {
 	done     bool          // guarded by parking.mu, as what follows
 	// superseded says that the pilot has spoken again: nobody waits for this one.
 	superseded bool
+	released   *state.TasksReleased // for which it was woken, nil for anything else
 }
 
 func newParking() *parking { return &parking{spaces: map[protocol.PilotID]*space{}} }
@@ -66,11 +67,12 @@ func (p *parking) isSuperseded(s *space) bool {
 	return s.superseded
 }
 
-// leave ends the wait and tells whether somebody else had ended it before.
-func (p *parking) leave(s *space) (woken bool) {
+// leave ends the wait and tells whether somebody else had ended it before, and for
+// which release if it was one.
+func (p *parking) leave(s *space) (released *state.TasksReleased, woken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	woken = s.done
+	released, woken = s.released, s.done
 	p.wakeLocked(s)
 	// The order is swept when more than half of it has left.
 	if len(p.order) > 2*len(p.spaces)+16 {
@@ -83,7 +85,7 @@ func (p *parking) leave(s *space) (woken bool) {
 		clear(p.order[len(kept):])
 		p.order = kept
 	}
-	return woken
+	return released, woken
 }
 
 func (p *parking) wakeLocked(s *space) {
@@ -148,8 +150,22 @@ func (p *parking) release(b *state.TasksReleased) {
 			return
 		}
 		if !s.done && fits(b, s) {
+			s.released = b
 			p.wakeLocked(s)
 			left--
+		}
+	}
+}
+
+// wakeOne wakes the longest waiting that a release suits, in somebody else's place.
+func (p *parking) wakeOne(b *state.TasksReleased, suits func(*space) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.order {
+		if !s.done && fits(b, s) && suits(s) {
+			s.released = b
+			p.wakeLocked(s)
+			return
 		}
 	}
 }

@@ -32,6 +32,8 @@ type Exchange struct {
 	tries   int
 	place   *space
 	deposed <-chan struct{}
+	// owed is a release that has woken it, while it has not got anything of it.
+	owed *state.TasksReleased
 }
 
 // Turn is what an exchange needs next.
@@ -156,9 +158,9 @@ func (x *Exchange) Reply() (*protocol.ExchangeReply, error) {
 // Abandon ends an exchange that nobody waits for any more.
 func (x *Exchange) Abandon() {
 	if x.place != nil {
-		x.core.parked.leave(x.place)
+		x.leave()
 	}
-	x.stage = stageDone
+	x.finish(nil)
 }
 
 // askAlong adds the wish for work to the reports, where something fits already: both
@@ -188,11 +190,39 @@ func (x *Exchange) acquisition() *state.Acquire {
 // take puts what was granted into the reply.
 func (x *Exchange) take(grants []state.Grant) {
 	for i := range grants {
+		x.owed = nil
 		x.reply.Leases = append(x.reply.Leases, x.core.lease(&grants[i], &x.pilot))
 	}
 }
 
-func (x *Exchange) finish(err error) { x.stage, x.err = stageDone, err }
+func (x *Exchange) finish(err error) {
+	x.stage, x.err = stageDone, err
+	x.passOn()
+}
+
+// leave gives up its place and tells whether somebody has woken it.
+func (x *Exchange) leave() (woken bool) {
+	owed, woken := x.core.parked.leave(x.place)
+	if owed != nil {
+		x.owed = owed
+	}
+	return woken
+}
+
+// passOn wakes another in the place of one that a release had woken and that got
+// nothing of it: its client has gone, its site is suspended, it was told to drain. The
+// release has counted on it, and nobody else would hear of the task.
+func (x *Exchange) passOn() {
+	b := x.owed
+	if x.owed = nil; b == nil {
+		return
+	}
+	x.core.record.Read(func(m *state.Machine) {
+		if m.AnyQueued(b.Dataset, b.Task) {
+			x.core.parked.wakeOne(b, func(s *space) bool { return m.AnyFits(s.pilot, &s.free) })
+		}
+	})
+}
 
 // reported goes on behind the reports.
 func (x *Exchange) reported() {
@@ -275,7 +305,7 @@ func (x *Exchange) renewed(now time.Time) {
 	switch {
 	case x.again && len(x.reply.Leases)+len(x.reply.Orders) > 0:
 		// It was woken for a lease of its own.
-		x.core.parked.leave(x.place)
+		x.leave()
 		x.finish(nil)
 	case x.again:
 		x.stage = stageLooking
@@ -296,7 +326,7 @@ func (x *Exchange) park() {
 	x.place = x.core.parked.park(x.pilot.ID, x.pilot.Site, x.request.Free, x.request.Sequence)
 	var term uint64
 	if term, x.deposed = x.core.record.Leading(); term == 0 {
-		x.core.parked.leave(x.place)
+		x.leave()
 		x.finish(protocol.Errorf(protocol.CodeUnknown, "leadership moved; repeat the exchange"))
 		return
 	}
@@ -327,17 +357,18 @@ func (x *Exchange) look(now time.Time) Turn {
 	x.core.record.Read(func(m *state.Machine) { fits = m.AnyFits(x.pilot.ID, &x.request.Free) })
 	if fits && x.tries < acquireTries {
 		x.tries++
-		x.core.parked.leave(x.place)
+		x.leave()
 		x.stage = stageAcquiring
 		x.proposals = []state.Command{x.acquisition()}
 		return TurnPropose
 	}
 	if x.until.IsZero() || x.urgent || !now.Before(x.until) {
-		x.core.parked.leave(x.place)
+		x.leave()
 		x.finish(nil)
 		return 0
 	}
 	x.stage = stageParked
+	x.passOn()
 	return TurnWait
 }
 
@@ -357,7 +388,7 @@ func (x *Exchange) acquired(fate *Fate) {
 
 // unpark goes on behind a wait.
 func (x *Exchange) unpark(now time.Time) {
-	woken := x.core.parked.leave(x.place)
+	woken := x.leave()
 	if x.core.parked.isSuperseded(x.place) || !woken && !now.Before(x.until) {
 		x.finish(nil)
 		return

@@ -208,6 +208,12 @@ func ascend(set *roaring.Bitmap, from protocol.JobIndex, yield func(protocol.Job
 	}
 }
 
+// AnyQueued tells whether a task is queued in any job.
+func (r *Record) AnyQueued(dataset protocol.DatasetID, t protocol.TaskIndex) bool {
+	d, known := r.datasets.Get(dataset)
+	return known && int(t) < len(d.tasks) && d.tasks[t].count(protocol.TaskQueued, d.jobs) > 0
+}
+
 // Lease returns a task's current lease.
 func (r *Record) Lease(t protocol.TaskID) (Lease, bool) {
 	d, v := r.vertexOf(t)
