@@ -55,6 +55,10 @@ func (m *record) Apply(index, _ uint64, entry []byte) (answers []any, err error)
 			continue
 		}
 		m.commands = append(m.commands, c)
+		if c == "large" {
+			answers = append(answers, new([1 << 16]byte))
+			continue
+		}
 		answers = append(answers, len(m.commands))
 	}
 	return answers, nil

@@ -208,6 +208,9 @@ func (c *committer) await(batch []*proposal, future raft.ApplyFuture, since time
 		r.proposals.settle(p, outcome{index: a.index, term: a.term, first: first, answers: a.answers[first : first+n]})
 		first += n
 	}
+	// Raft's log cache keeps the future, and with it the response, for hundreds of
+	// entries more.
+	a.answers = nil
 }
 
 func commandsIn(batch []*proposal) (n int) {

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // Many concurrent commands share entries; each has its own answer and place, and a
@@ -43,6 +45,30 @@ func TestGroupCommit(t *testing.T) {
 		s := n.Stats()
 		if s.Commands != 1000 || s.Entries > 500 || s.Admitted != 0 || s.InFlight != 0 {
 			t.Errorf("stats = %+v, want 1000 commands in far fewer entries, none left", s)
+		}
+	})
+}
+
+// Nobody holds on to an answer once it was given, though raft caches entries.
+func TestAnswersAreLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		n := c.leader()
+		var answers []weak.Pointer[[1 << 16]byte]
+		for range 20 {
+			answers = append(answers, weak.Make(c.propose(n, "large").Answer.(*[1 << 16]byte)))
+		}
+		c.propose(n, "small")
+		synctest.Wait()
+		runtime.GC()
+		held := 0
+		for _, a := range answers {
+			if a.Value() != nil {
+				held++
+			}
+		}
+		if held > 2 { // what is on some goroutine's stack yet
+			t.Errorf("%d of %d answers are still held", held, len(answers))
 		}
 	})
 }
