@@ -31,10 +31,18 @@ func (s *Server) submit(ctx context.Context, in *struct{ Body protocol.SubmitReq
 		return nil, refuseProblems(name, problems)
 	}
 	warnings := texts(problems)
+	// One after the other: the second would take the number of the first, and have to
+	// be compiled again.
+	select {
+	case s.submitting <- struct{}{}:
+		defer func() { <-s.submitting }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	for {
 		reply, err := s.submitOnce(ctx, caller, request, doc, warnings)
-		// Another dataset took the number meanwhile: requirements and seeds may depend
-		// on it, so the document is compiled again under the next one.
+		// Another dataset took the number meanwhile, by another leader: requirements and
+		// seeds may depend on it, so the document is compiled again under the next one.
 		if protocol.CodeOf(err) == protocol.CodeConflict && errors.Is(err, errNumberTaken) {
 			continue
 		}
@@ -153,19 +161,6 @@ func optionsOf(f *state.Facts) map[string]string {
 		options[o.Name] = o.Value
 	}
 	return options
-}
-
-// document reads and parses a stored steering document.
-func (s *Server) document(ctx context.Context, d protocol.Digest) (*steering.Document, error) {
-	text, err := s.documentText(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	doc, problems := steering.Parse("steering", text)
-	if problems.HasErrors() {
-		return nil, problems
-	}
-	return doc, nil
 }
 
 // refuseProblems is the answer to a document with errors: every one of them.

@@ -142,6 +142,9 @@ type Server struct {
 	passes  passes
 
 	revocations *revocations
+
+	documents  documents
+	submitting chan struct{} // holds one: a submission under way
 }
 
 // New returns a server; Handler serves before Run only what needs no leader.
@@ -153,7 +156,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		Config: c, core: NewCore(c.Record, c.Authority, c.Timing), changes: newChanges(),
 		tails: blob.NewTails(tailBytes, tailsBytes), mux: http.NewServeMux(),
-		revocations: newRevocations(),
+		revocations: newRevocations(), submitting: make(chan struct{}, 1),
 	}
 	if err := s.routes(); err != nil {
 		return nil, err
