@@ -37,7 +37,11 @@ tasks:
 
 // newFleet joins as a site and enrols n pilots of some cores.
 func newFleet(ctx context.Context, c *cluster, n, cores int) (*fleet, error) {
-	f := &fleet{c: c, site: protocol.SiteID("load")}
+	return newFleetAt(ctx, c, "load", n, cores)
+}
+
+func newFleetAt(ctx context.Context, c *cluster, site protocol.SiteID, n, cores int) (*fleet, error) {
+	f := &fleet{c: c, site: site}
 	if err := f.join(ctx); err != nil {
 		f.close()
 		return nil, fmt.Errorf("join as a site: %w", err)

@@ -21,6 +21,8 @@ import (
 var benches = []bench{
 	{name: "lifecycle", about: "full task lifecycles (lease and report) through three coordinators with fsync", measure: lifecycle},
 	{name: "state", about: "Apply alone: acquires and reports of one task, decoded from CBOR", measure: applyAlone},
+	{name: "memory", about: "resident memory of a coordinator with 10^8 queued tasks, and of live leases", measure: memory},
+	{name: "replay", about: "the paper's Table 4 end to end through three coordinators", measure: replay},
 	{name: "compare", about: "real /bin/true tasks through floe, Work Queue and a Slurm array", prepare: installPeers, measure: compare},
 }
 
