@@ -68,8 +68,12 @@ func (s *Server) sayFit(e *state.Explanation, say func(string, ...any)) {
 		say("none of %d pilots could run it", e.Pilots)
 	}
 	for lack, n := range e.Lacks {
-		if n > 0 && state.Lack(lack) != state.LackNothing {
-			say("%d pilots: %v", n, state.Lack(lack))
+		switch what := state.Lack(lack); {
+		case n == 0 || what == state.LackNothing:
+		case what == state.LackStanding:
+			say("%d pilots lack %v: floe nodes says why", n, what)
+		default:
+			say("%d pilots lack: %v", n, what)
 		}
 	}
 }

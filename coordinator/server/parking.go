@@ -25,6 +25,8 @@ type space struct {
 	sequence uint64
 	wake     chan struct{} // closed when woken
 	done     bool          // guarded by parking.mu, as what follows
+	// barred says that its node is given nothing: what is released is for others.
+	barred bool
 	// superseded says that the pilot has spoken again: nobody waits for this one.
 	superseded bool
 	released   *state.TasksReleased // for which it was woken, nil for anything else
@@ -51,6 +53,14 @@ func (p *parking) park(pilot protocol.PilotID, site protocol.SiteID, free protoc
 	p.spaces[pilot] = s
 	p.order = append(p.order, s)
 	return s
+}
+
+// limit cuts what a parked exchange may be woken for: its node, or its GPUs, may be
+// quarantined. A change of the node wakes it.
+func (p *parking) limit(s *space, free protocol.Resources, any bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.free, s.barred = free, !any
 }
 
 // count is how many exchanges wait.
@@ -138,6 +148,8 @@ func (p *parking) observe(e *state.Event) {
 		p.wakePilot(b.Pilot)
 	case *state.SiteChanged:
 		p.wakeSite(b.Site)
+	case *state.NodeChanged:
+		p.wakeSite(b.Site)
 	}
 }
 
@@ -172,7 +184,7 @@ func (p *parking) wakeOne(b *state.TasksReleased, suits func(*space) bool) {
 
 func fits(b *state.TasksReleased, s *space) bool {
 	lack, _ := state.Fits(&b.Requirements, &b.Sites, s.site, &s.free)
-	return lack == state.LackNothing
+	return lack == state.LackNothing && !s.barred
 }
 
 func (p *parking) wakePilot(pilot protocol.PilotID) {

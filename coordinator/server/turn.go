@@ -354,7 +354,12 @@ const acquireTries = 3
 // look goes for what fits, or waits.
 func (x *Exchange) look(now time.Time) Turn {
 	var fits bool
-	x.core.record.Read(func(m *state.Machine) { fits = m.AnyFits(x.pilot.ID, &x.request.Free) })
+	x.core.record.Read(func(m *state.Machine) {
+		if fits = m.AnyFits(x.pilot.ID, &x.request.Free); !fits {
+			offered, any := m.Offered(x.pilot.ID, &x.request.Free)
+			x.core.parked.limit(x.place, offered, any)
+		}
+	})
 	if fits && x.tries < acquireTries {
 		x.tries++
 		x.leave()

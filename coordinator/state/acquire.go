@@ -82,6 +82,14 @@ func (m *Machine) AnyFits(id protocol.PilotID, free *protocol.Resources) bool {
 	return found && f.Cores > 0
 }
 
+// Offered cuts what a pilot says is free to what it may be given while its node
+// stands as it does; false where that is nothing, however much is free.
+func (m *Machine) Offered(id protocol.PilotID, free *protocol.Resources) (protocol.Resources, bool) {
+	offered := *free
+	p, known := m.pilots.Get(id)
+	return offered, known && m.cleared(p, &offered).barred == ""
+}
+
 // maxPassedOver is how many jobs a pull looks past for one that has not failed on
 // the pilot's host.
 const maxPassedOver = 8
