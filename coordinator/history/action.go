@@ -20,12 +20,19 @@ type Action struct {
 	at position
 }
 
+// Index is the log index of the entry that took the action.
+func (a *Action) Index() uint64 { return a.at.index }
+
 // ActionQuery asks for control actions, newest first.
 type ActionQuery struct {
 	// Dataset restricts to actions on one dataset; zero is all.
 	Dataset protocol.DatasetID
-	Cursor  string // Next of the page before
-	Limit   int    // 0 is 100
+	// Object restricts to actions on one object, as Action.Object names it; Actor to
+	// those of one user. Empty is all.
+	Object string
+	Actor  protocol.UserID
+	Cursor string // Next of the page before
+	Limit  int    // 0 is 100
 }
 
 // ActionPage is a page of actions, newest first. Next is empty at the end; as with
@@ -45,7 +52,9 @@ func (l *Ledger) Actions(ctx context.Context, q ActionQuery) (page ActionPage, e
 	if err != nil {
 		return page, err
 	}
-	object := fmt.Sprintf("dataset %d", q.Dataset)
+	if q.Dataset != 0 {
+		q.Object = fmt.Sprintf("dataset %d", q.Dataset)
+	}
 	err = l.read(func(r *reading) error {
 		looked := 0
 		return r.newestFirst(tableActions, before, func(row row) (bool, error) {
@@ -57,7 +66,7 @@ func (l *Ledger) Actions(ctx context.Context, q ActionQuery) (page ActionPage, e
 				return false, err
 			}
 			b, ok := body.(*state.ActionTaken)
-			if ok && (q.Dataset == 0 || b.Object == object) {
+			if ok && (q.Object == "" || b.Object == q.Object) && (q.Actor == "" || b.By.Actor == q.Actor) {
 				page.Actions = append(page.Actions, Action{*b, row.time(), row.wall(), row.key().place()})
 			}
 			if looked++; len(page.Actions) >= q.Limit || looked >= maxLook {
