@@ -126,3 +126,45 @@ func confirm(c *cobra.Command, id protocol.DatasetID, action string, would *prot
 	}
 	return nil
 }
+
+// datasetRetireCommand ends a dataset for good.
+func datasetRetireCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "retire DATASET", Short: "End a dataset for good: what runs is withdrawn, and nothing of it runs ever again", Args: exactArgs("DATASET"),
+		Long: "End a dataset for good: what runs is withdrawn, and nothing of it runs ever again. Its results,\n" +
+			"history and statistics stay. There is no way back, so its number must be typed, or --yes given.",
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := datasetArg(args[0])
+			if err != nil {
+				return err
+			}
+			return withClient(c, func(p *printer, api *client) error {
+				path := fmt.Sprintf("/v1/datasets/%d/actions", id)
+				request := protocol.ActionRequest{Action: "retire", Preview: true}
+				request.Reason, _ = c.Flags().GetString("reason")
+				var reply protocol.ActionReply
+				if err := api.call(c.Context(), http.MethodPost, path, &request, &reply); err != nil {
+					return err
+				}
+				if yes, _ := c.Flags().GetBool("yes"); !yes {
+					if err := confirm(c, id, "retire", &reply); err != nil {
+						return err
+					}
+				}
+				request.Preview = false
+				if err := api.call(c.Context(), http.MethodPost, path, &request, &reply); err != nil {
+					return err
+				}
+				if done, err := p.value(&reply); done || err != nil {
+					return err
+				}
+				p.line("dataset %d is retired: %d tasks will not run, %d running attempts ended", id, reply.Tasks, reply.Leases)
+				return nil
+			})
+		},
+	}
+	c.Flags().String("reason", "", "why, for the record")
+	c.Flags().BoolP("yes", "y", false, "do not ask")
+	outputFlag(c)
+	return c
+}

@@ -188,6 +188,15 @@ func joinCluster(ctx context.Context, dir, text string, logger *slog.Logger) ([]
 
 // joinToken reads a token from a flag: the text, or @ and a file.
 func joinToken(text string, role protocol.TokenRole) (protocol.Token, error) {
+	t, err := readToken(text)
+	if err == nil && t.Role != role {
+		err = usageErrorf("the token is for a %v, not for a %v", t.Role, role)
+	}
+	return t, err
+}
+
+// readToken reads a token: the text, or @ and a file that holds it.
+func readToken(text string) (protocol.Token, error) {
 	if file, ok := strings.CutPrefix(text, "@"); ok {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -198,9 +207,6 @@ func joinToken(text string, role protocol.TokenRole) (protocol.Token, error) {
 	t, err := protocol.ParseToken(text)
 	if err != nil {
 		return t, usageErrorf("%v", err)
-	}
-	if t.Role != role {
-		return t, usageErrorf("the token is for a %v, not for a %v", t.Role, role)
 	}
 	return t, nil
 }

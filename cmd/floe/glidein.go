@@ -31,7 +31,7 @@ import (
 )
 
 func siteCommand() *cobra.Command {
-	c := &cobra.Command{Use: "site", Short: "Join a cluster as a site"}
+	c := &cobra.Command{Use: "site", Short: "Join a cluster as a site, or control sites"}
 	joinCmd := &cobra.Command{
 		Use: "join TOKEN", Short: "Make this site known to a cluster, with a one-use token", Args: exactArgs("TOKEN"),
 		Long: "Make this site known to a cluster, with the token that an administrator made with\n" +
@@ -43,6 +43,7 @@ func siteCommand() *cobra.Command {
 	}
 	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
 	c.AddCommand(joinCmd)
+	c.AddCommand(siteActions()...)
 	return c
 }
 

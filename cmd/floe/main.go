@@ -53,7 +53,8 @@ func newRoot() *cobra.Command {
 	}
 	add("work", submitCommand(), datasetsCommand(), datasetCommand(), jobsCommand(), jobCommand(), tasksCommand(),
 		logsCommand(), outputsCommand(), statisticsCommand(), waitCommand(), suspendCommand(), resumeCommand(), resetCommand(), explainCommand())
-	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), pilotsCommand(), sitesCommand(), clusterCommand(), tokenCommand())
+	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), sitesCommand(), pilotCommand(), pilotsCommand(),
+		nodeCommand(), nodesCommand(), clusterCommand(), tokenCommand(), userCommand(), actionsCommand())
 	add("local", runCommand(), steeringCommand())
 	refuseUnknown(root)
 	return root

@@ -124,7 +124,7 @@ func firstOf(texts ...string) string {
 }
 
 func datasetCommand() *cobra.Command {
-	c := &cobra.Command{Use: "dataset", Short: "Show one dataset, or let it grow"}
+	c := &cobra.Command{Use: "dataset", Short: "Show one dataset, let it grow, or end it"}
 	show := &cobra.Command{
 		Use: "show DATASET", Short: "State, tasks and counts of a dataset", Args: exactArgs("DATASET"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -136,7 +136,7 @@ func datasetCommand() *cobra.Command {
 		},
 	}
 	outputFlag(show)
-	c.AddCommand(show, growCommand())
+	c.AddCommand(show, growCommand(), datasetRetireCommand())
 	return c
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 func tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Make tokens for people, sites and coordinators"}
+	c := &cobra.Command{Use: "token", Short: "Make, list and end tokens"}
 	create := &cobra.Command{
 		Use: "create ROLE NAME", Short: "Make a token, shown once", Args: exactArgs("ROLE", "NAME"),
 		Long: "Make a token, shown once.\n\nROLE is site or coordinator (an invitation, good once and for an hour), or\nviewer, producer, operator or admin (a person's token, good for 90 days).",
@@ -35,6 +35,6 @@ func tokenCommand() *cobra.Command {
 	}
 	create.Flags().Duration("ttl", 0, "how long it is good")
 	outputFlag(create)
-	c.AddCommand(create)
+	c.AddCommand(create, tokenListCommand(), tokenRevokeCommand())
 	return c
 }
