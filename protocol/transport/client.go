@@ -114,6 +114,7 @@ type Client struct {
 	// followers forward.
 	deafLeader string
 	deafUntil  time.Time
+	broken     string // address whose session broke last: it is tried last
 	current    *session
 	rung       Rung      // that worked last; 0 before any did
 	fellAt     time.Time // when the client last came to a rung below the first
@@ -310,8 +311,11 @@ func (c *Client) use(cert *tls.Certificate) (*session, error) {
 	if s == nil {
 		return nil, nil
 	}
-	if !s.alive() || s.cert != cert || s.rung != RungQUIC && c.retryQUICLocked() {
-		c.retireLocked(s)
+	alive := s.alive()
+	if !alive || s.cert != cert || s.rung != RungQUIC && c.retryQUICLocked() {
+		if c.retireLocked(s); !alive {
+			c.brokeLocked(s)
+		}
 		return nil, nil
 	}
 	s.users++
@@ -329,9 +333,18 @@ func (c *Client) release(s *session, broken bool) {
 	s.users--
 	if broken {
 		c.retireLocked(s)
+		c.brokeLocked(s)
 	}
 	if s.retired && s.users == 0 {
 		s.close()
+	}
+}
+
+// brokeLocked has the address of a session that broke be tried last.
+func (c *Client) brokeLocked(s *session) {
+	c.broken = s.address
+	if c.leader == s.address {
+		c.leader = "" // whoever answers next knows
 	}
 }
 
@@ -358,6 +371,9 @@ func (c *Client) adopt(s *session) error {
 	}
 	before := c.rung
 	c.rung, c.current = s.rung, s
+	if c.broken == s.address {
+		c.broken = ""
+	}
 	s.users++
 	if s.rung != RungQUIC {
 		c.fellAt = time.Now()

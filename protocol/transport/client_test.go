@@ -182,6 +182,26 @@ func TestNextAddressWhenOneIsDead(t *testing.T) {
 	}
 }
 
+// Who has just died is not asked first who leads now.
+func TestTheAddressOfABrokenSessionIsTriedLast(t *testing.T) {
+	ca := newCA(t)
+	cl := newTestClient(t, ca, nil, func(c *ClientConfig) { c.Addresses = []string{"a:1", "b:1", "c:1"} })
+	cl.SetLeader("b:1")
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if order := cl.orderLocked(); order[0] != "b:1" || len(order) != 3 {
+		t.Errorf("addresses are tried as %v, want the leader's first", order)
+	}
+	s := &session{address: "b:1", close: func() {}, users: 1}
+	cl.current = s
+	cl.mu.Unlock()
+	cl.release(s, true)
+	cl.mu.Lock()
+	if order := cl.orderLocked(); order[2] != "b:1" || len(order) != 3 {
+		t.Errorf("addresses are tried as %v, want the broken one's last", order)
+	}
+}
+
 func TestCallGoesToTheLeader(t *testing.T) {
 	ca := newCA(t)
 	leader := startServer(t, ca, http.HandlerFunc(who), nil)

@@ -19,11 +19,7 @@ const firstLook = 3 * time.Second
 // from the remembered one down.
 func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, error) {
 	c.mu.Lock()
-	addresses := slices.Clone(c.addresses)
-	if c.leader != "" {
-		addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == c.leader })
-		addresses = slices.Insert(addresses, 0, c.leader)
-	}
+	addresses := c.orderLocked()
 	from := max(c.rung, RungQUIC)
 	if c.config.DisableQUIC {
 		from = max(from, RungTCP)
@@ -60,6 +56,23 @@ func (c *Client) connect(ctx context.Context, cert *tls.Certificate) (*session, 
 	c.fellAt = time.Time{}
 	c.leader = ""
 	return nil, fmt.Errorf("connect to %s: %w", c.config.Cluster, errors.Join(errs...))
+}
+
+// orderLocked lists the addresses as they are tried: the leader's first, that of a
+// session that broke last.
+func (c *Client) orderLocked() []string {
+	addresses := slices.Clone(c.addresses)
+	move := func(address string, to int) {
+		if i := slices.Index(addresses, address); i >= 0 {
+			addresses = slices.Insert(slices.Delete(addresses, i, i+1), to, address)
+		}
+	}
+	move(c.broken, len(addresses)-1)
+	if c.leader != "" && !slices.Contains(addresses, c.leader) {
+		return slices.Insert(addresses, 0, c.leader)
+	}
+	move(c.leader, 0)
+	return addresses
 }
 
 // climb tries the rungs to one address. A rung begins when the one above has

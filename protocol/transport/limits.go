@@ -65,7 +65,7 @@ func setDefault[T comparable](v *T, d T) {
 // windows start small because idle pilots are many, and grow for files.
 const (
 	quicIdle        = 90 * time.Second
-	quicSilence     = 8 * time.Second // several retransmissions at any round trip below a second
+	quicSilence     = 4 * time.Second // three retransmissions or more at round trips up to 150 ms
 	quicHandshake   = 10 * time.Second
 	quicKeepAlive   = 25 * time.Second // NAT bindings of UDP last 30 s or less
 	receiveBudget   = 256 << 20        // all connections of a server together

@@ -104,8 +104,8 @@ func TestDeadServerIsNoticed(t *testing.T) {
 			limit time.Duration // longer than it takes, shorter than QUIC's idle timeout
 			cut   time.Duration // after this much of the request
 		}{
-			{"a request that never arrives", 20 * time.Second, 0},
-			{"a parked request", 60 * time.Second, 5 * time.Minute},
+			{"a request that never arrives", 8 * time.Second, 0},
+			{"a parked request", 40 * time.Second, 5 * time.Minute},
 		} {
 			w.cut.Store(false)
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/pilots/exchange", nil)
