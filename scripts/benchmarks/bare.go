@@ -60,7 +60,7 @@ func bareTrips(ctx context.Context, r *run, connections int, d time.Duration) (b
 	for range connections {
 		client, err := transport.NewClient(transport.ClientConfig{
 			Cluster: cluster.Name(), Addresses: []string{address}, Pins: []protocol.Digest{cluster.Pin()}, Logger: quiet,
-			HeadStart: 10 * time.Second, // HTTP/3, also on a busy machine
+			HeadStart: onlyHTTP3,
 		})
 		if err != nil {
 			return bare{}, err

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +25,8 @@ type cluster struct {
 	nodes []*node
 	token protocol.Token // the first administrator's
 	api   *transport.Client
+	// timing is Raft's clock, as floe coordinator names it.
+	timing string
 }
 
 // node is one coordinator: its directory outlives its process.
@@ -35,17 +36,23 @@ type node struct {
 	debug              string // where it serves profiles
 }
 
-// startCluster founds a cluster and starts n coordinators, with more flags for each.
-func startCluster(ctx context.Context, r *run, n int, flags ...string) (*cluster, error) {
-	c := &cluster{r: r}
-	if err := c.found(ctx, n, flags); err != nil {
+// startCluster founds a cluster of n coordinators with the clock of members in one
+// machine room.
+func startCluster(ctx context.Context, r *run, n int) (*cluster, error) {
+	return startClusterTimed(ctx, r, n, "lan")
+}
+
+// startClusterTimed founds a cluster of n coordinators with a clock.
+func startClusterTimed(ctx context.Context, r *run, n int, timing string) (*cluster, error) {
+	c := &cluster{r: r, timing: timing}
+	if err := c.found(ctx, n); err != nil {
 		c.close()
 		return nil, fmt.Errorf("start %d coordinators: %w%s", n, err, c.lastWords())
 	}
 	return c, nil
 }
 
-func (c *cluster) found(ctx context.Context, n int, flags []string) error {
+func (c *cluster) found(ctx context.Context, n int) error {
 	for i := range n {
 		port, err := freePorts()
 		if err != nil {
@@ -65,10 +72,8 @@ func (c *cluster) found(ctx context.Context, n int, flags []string) error {
 	if c.token, err = protocol.ParseToken(string(text)); err != nil {
 		return err
 	}
-	// Those that join vote soon with a short clock; then all get the clock of members
-	// in one machine room.
-	joining := append(slices.Clone(flags), "--timing", "loopback")
-	if err := c.start(ctx, first, joining...); err != nil {
+	// Those that join vote soon with a short clock; then all get the one asked for.
+	if err := c.start(ctx, first, "--timing", "loopback"); err != nil {
 		return err
 	}
 	if err := c.connect(); err != nil {
@@ -79,7 +84,7 @@ func (c *cluster) found(ctx context.Context, n int, flags []string) error {
 		if err := c.ask(ctx, http.MethodPost, "/v1/tokens", &protocol.TokenRequest{Role: "coordinator", Name: x.name}, &invitation); err != nil {
 			return err
 		}
-		if err := c.start(ctx, x, append(joining, "--join", invitation.Token)...); err != nil {
+		if err := c.start(ctx, x, "--timing", "loopback", "--join", invitation.Token); err != nil {
 			return err
 		}
 	}
@@ -91,7 +96,7 @@ func (c *cluster) found(ctx context.Context, n int, flags []string) error {
 		x.process = nil
 	}
 	for _, x := range c.nodes {
-		if err := c.start(ctx, x, append(flags, "--timing", "lan")...); err != nil {
+		if err := c.start(ctx, x, "--timing", c.timing); err != nil {
 			return err
 		}
 	}
@@ -197,6 +202,26 @@ func (c *cluster) leader(ctx context.Context) (*node, error) {
 		}
 	}
 	return nil, nil
+}
+
+// caughtUp tells whether a coordinator serves and has applied what its leader has.
+func (c *cluster) caughtUp(ctx context.Context, x *node) bool {
+	client, err := transport.NewClient(transport.ClientConfig{
+		Cluster: c.token.Cluster, Addresses: []string{x.address}, Pins: []protocol.Digest{c.token.Pin}, Bearer: c.token.Credential, Logger: quiet,
+	})
+	if err != nil {
+		return false
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	now, err := c.status(ctx)
+	if err != nil || now.Leader == "" {
+		return false
+	}
+	var own protocol.ClusterReply
+	err = client.CallJSON(ctx, http.MethodGet, "/v1/cluster", nil, &own)
+	return err == nil && own.Node == protocol.NodeID(x.name) && own.Leader == now.Leader && own.Applied >= now.Applied
 }
 
 // lookEvery is how often await looks.

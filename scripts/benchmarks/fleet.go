@@ -24,6 +24,8 @@ type fleet struct {
 	enrol  *transport.Client // all enrol over one connection
 	launch *transport.Client // the site's
 	site   protocol.SiteID
+	// headStart is how long HTTP/3 is tried alone; zero is what pilots do.
+	headStart time.Duration
 }
 
 // idleDocument asks for one core per job, so that pilots are wanted; it is
@@ -35,13 +37,25 @@ tasks:
     trays: [{modules: [{name: nothing, src: /bin/true}]}]
 `
 
-// newFleet joins as a site and enrols n pilots of some cores.
+// onlyHTTP3 is a head start by which HTTP/3 is what is measured: on a busy machine
+// TCP would win at times.
+const onlyHTTP3 = 10 * time.Second
+
+// newFleet joins as a site and enrols n pilots of some cores, which use HTTP/3.
 func newFleet(ctx context.Context, c *cluster, n, cores int) (*fleet, error) {
 	return newFleetAt(ctx, c, "load", n, cores)
 }
 
 func newFleetAt(ctx context.Context, c *cluster, site protocol.SiteID, n, cores int) (*fleet, error) {
-	f := &fleet{c: c, site: site}
+	return fillFleet(ctx, &fleet{c: c, site: site, headStart: onlyHTTP3}, n, cores)
+}
+
+// newLadderFleet is newFleet of pilots that fall back to TCP as soon as real ones do.
+func newLadderFleet(ctx context.Context, c *cluster, n, cores int) (*fleet, error) {
+	return fillFleet(ctx, &fleet{c: c, site: "load"}, n, cores)
+}
+
+func fillFleet(ctx context.Context, f *fleet, n, cores int) (*fleet, error) {
 	if err := f.join(ctx); err != nil {
 		f.close()
 		return nil, fmt.Errorf("join as a site: %w", err)
@@ -57,7 +71,7 @@ func (f *fleet) client(door transport.Door, cert func() (*tls.Certificate, error
 	return transport.NewClient(transport.ClientConfig{
 		Cluster: f.c.token.Cluster, Door: door, Addresses: f.c.addresses(), Pins: []protocol.Digest{f.c.token.Pin},
 		Certificate: cert, UserAgent: "floe-bench/" + protocol.Version, Logger: quiet,
-		HeadStart: 10 * time.Second, // on a busy machine TCP would win, and HTTP/3 is what is measured
+		HeadStart: f.headStart,
 	})
 }
 

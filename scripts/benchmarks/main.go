@@ -20,9 +20,13 @@ import (
 // benches lists every bench, in the order in which "all" runs them.
 var benches = []bench{
 	{name: "lifecycle", about: "full task lifecycles (lease and report) through three coordinators with fsync", measure: lifecycle},
+	{name: "backlog", about: "the same with 1,000 to 10 million tasks queued: last ÷ first", measure: backlog},
 	{name: "state", about: "Apply alone: acquires and reports of one task, decoded from CBOR", measure: applyAlone},
 	{name: "memory", about: "resident memory of a coordinator with 10^8 queued tasks, and of live leases", measure: memory},
 	{name: "replay", about: "the paper's Table 4 end to end through three coordinators", measure: replay},
+	{name: "latency", about: "from submit to first start, and from a parent's report to its child's start elsewhere", measure: latency},
+	{name: "failover", about: "the leader is killed under load: until writes resume; nothing lost, nothing doubled", measure: failover},
+	{name: "pilots", about: "memory of a coordinator with 10,000 idle pilots, and exchanges after a reconnect storm", measure: pilots},
 	{name: "compare", about: "real /bin/true tasks through floe, Work Queue and a Slurm array", prepare: installPeers, measure: compare},
 }
 
