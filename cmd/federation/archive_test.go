@@ -1,13 +1,16 @@
 package federation
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"floe/cmd/simulation"
 	"floe/coordinator/replica"
 	"floe/coordinator/state"
 )
@@ -19,6 +22,7 @@ type archive struct {
 	entries   map[uint64]replica.Logged // by index, up to last without a hole
 	last      uint64
 	looked    time.Time
+	times     []sighting // when the log was seen to be committed
 	snapshots []snapshot
 }
 
@@ -27,6 +31,27 @@ type snapshot struct {
 	of    string
 	index uint64
 	body  []byte
+}
+
+// sighting says that everything up to the index was applied at a time.
+type sighting struct {
+	index uint64
+	at    time.Duration
+}
+
+// seen is a time at which an entry had been applied.
+func (a *archive) seen(index uint64) time.Duration {
+	i, _ := slices.BinarySearchFunc(a.times, index, func(s sighting, index uint64) int { return cmp.Compare(s.index, index) })
+	return a.times[i].at
+}
+
+// committed yields the entries that the machine applies, in order.
+func (a *archive) committed(yield func(simulation.Committed) bool) {
+	for i := uint64(1); i <= a.last; i++ {
+		if e := a.entries[i]; e.Data != nil && !yield(simulation.Committed{Index: e.Index, Term: e.Term, Entry: e.Data}) {
+			return
+		}
+	}
 }
 
 // lookEvery is often enough for what limits retain.
@@ -58,6 +83,7 @@ func (a *archive) gather() {
 	defer os.RemoveAll(copied)
 	a.f.must(copyFile(filepath.Join(from.record(), "log.db"), filepath.Join(copied, "log.db")))
 	a.take(from, copied, applied)
+	a.times = append(a.times, sighting{a.last, a.f.now()})
 }
 
 // take adds the entries of a log at rest up to the index.

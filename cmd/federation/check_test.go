@@ -5,14 +5,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"floe/cmd/simulation"
 	"floe/coordinator/history"
 	"floe/coordinator/replica"
 	"floe/coordinator/state"
@@ -41,7 +44,8 @@ func (f *federation) checkStatistics() {
 	}
 }
 
-// check compares what is left on disk with the committed log, applied once more.
+// check compares what is left on disk, and what pilots were told, with the committed
+// log, applied once more.
 func (f *federation) check() {
 	for _, n := range f.nodes {
 		f.archive.takeSnapshots(n, n.record())
@@ -51,21 +55,32 @@ func (f *federation) check() {
 		f.checkDisk(n, r)
 	}
 	f.checkLedgers(r)
-	f.checkHistory(r)
+	f.checkAnswers(r)
+	f.checkLapses(r)
+	f.checkClaims(r)
 }
 
-// replayed is the committed log, applied by one machine from its beginning.
+// replayed is the committed log, applied by one machine from its beginning, and what
+// it says of each lease.
 type replayed struct {
-	machine *state.Machine
-	chain   [sha256.Size]byte
-	events  []state.Event
-	judge   *judge
+	machine   *state.Machine
+	chain     [sha256.Size]byte
+	events    [][]state.Event // of each entry that has some
+	granted   map[protocol.LeaseID]*state.LeaseGranted
+	ended     map[protocol.LeaseID]*state.AttemptEnded
+	endedAt   map[protocol.LeaseID]state.UnixMillis
+	lapsed    map[protocol.LeaseID][]state.UnixMillis
+	withdrawn map[protocol.LeaseID]bool
 }
 
 // replay applies the archive. At the index of each snapshot that a coordinator took
 // the machine must be what the coordinator's was, to the last byte (I-19, I-20).
+// Then simulation (a) applies it, which checks the invariants of every entry.
 func (f *federation) replay() *replayed {
-	r := &replayed{machine: state.New(), judge: newJudge(f.t)}
+	r := &replayed{
+		machine: state.New(), granted: map[protocol.LeaseID]*state.LeaseGranted{}, ended: map[protocol.LeaseID]*state.AttemptEnded{},
+		endedAt: map[protocol.LeaseID]state.UnixMillis{}, lapsed: map[protocol.LeaseID][]state.UnixMillis{}, withdrawn: map[protocol.LeaseID]bool{},
+	}
 	compared := 0
 	for i := uint64(1); i <= f.archive.last; i++ {
 		e, ok := f.archive.entries[i]
@@ -84,13 +99,20 @@ func (f *federation) replay() *replayed {
 			}
 		}
 	}
-	for _, v := range r.machine.Audit() {
-		f.t.Errorf("at the end: %v", v)
-	}
-	f.trace.Info("replayed", "entries", f.archive.last, "snapshots", compared, "events", len(r.events))
 	if compared == 0 {
 		f.t.Error("no coordinator took a snapshot")
 	}
+	again, err := simulation.Replay(f.archive.committed, nil)
+	if err != nil {
+		f.t.Fatalf("simulation.Replay: %v", err)
+	}
+	var last bytes.Buffer
+	f.must(r.machine.Snapshot().Persist(&last))
+	if again.Snapshot != sha256.Sum256(last.Bytes()) {
+		f.t.Error("I-20: simulation.Replay comes to another record")
+	}
+	f.t.Logf("%d entries, %d leases, %d lapses; %d snapshots compared; %d exchanges; %v of virtual time",
+		f.archive.last, len(r.granted), len(r.lapsed), compared, len(f.history.operations()), f.now())
 	return r
 }
 
@@ -105,13 +127,29 @@ func (r *replayed) apply(f *federation, e *replica.Logged) {
 		b, err := state.EncodeEvent(events[i].Body)
 		f.must(err)
 		h.Write(b)
-		r.judge.see(&events[i])
+		r.note(&events[i])
 	}
 	h.Sum(r.chain[:0])
-	r.events = append(r.events, events...)
-	if e.Index%64 == 0 {
-		for _, v := range r.machine.Audit() {
-			f.t.Errorf("after entry %d: %v", e.Index, v)
+	if len(events) > 0 {
+		r.events = append(r.events, events)
+	}
+}
+
+// note remembers what an event says of a lease.
+func (r *replayed) note(e *state.Event) {
+	switch b := e.Body.(type) {
+	case *state.LeaseGranted:
+		r.granted[b.Lease] = b
+	case *state.LeaseLapsed:
+		r.lapsed[b.Lease] = append(r.lapsed[b.Lease], e.Wall)
+	case *state.AttemptEnded:
+		r.ended[b.Lease], r.endedAt[b.Lease] = b, e.Wall
+	case *state.AttemptsWithdrawn:
+		for id, a := range r.ended {
+			inside := func(j protocol.JobRange) bool { return j.First <= a.Task.Job && a.Task.Job <= j.Last }
+			if a.Accepted && a.Task.Dataset == b.Dataset && a.Task.Task == b.Task && slices.ContainsFunc(b.Jobs, inside) {
+				r.withdrawn[id] = true
+			}
 		}
 	}
 }
@@ -157,10 +195,8 @@ func (f *federation) checkDisk(n *node, r *replayed) {
 // attempt once, one per task that counts (I-1, I-11).
 func (f *federation) checkLedgers(r *replayed) {
 	want := map[protocol.LeaseID]protocol.Verdict{}
-	for i := range r.events {
-		if e, ok := r.events[i].Body.(*state.AttemptEnded); ok {
-			want[e.Lease] = e.Verdict
-		}
+	for id, e := range r.ended {
+		want[id] = e.Verdict
 	}
 	for _, n := range f.nodes {
 		l, err := history.Open(history.Config{Dir: filepath.Join(n.dir, "history"), Logger: slog.New(slog.DiscardHandler)})
@@ -205,9 +241,8 @@ func (f *federation) attempts(l *history.Ledger, d protocol.DatasetID) (all []hi
 	}
 }
 
-// checkHistory compares what pilots were told with the log.
-func (f *federation) checkHistory(r *replayed) {
-	j := r.judge
+// checkAnswers compares what pilots were told with the log.
+func (f *federation) checkAnswers(r *replayed) {
 	for _, o := range f.history.operations() {
 		if o.err != nil {
 			if code := protocol.CodeOf(o.err); code == protocol.CodeInternal && isAnswer(o.err) {
@@ -216,7 +251,7 @@ func (f *federation) checkHistory(r *replayed) {
 			continue
 		}
 		for _, l := range o.reply.Leases {
-			if g := j.granted[l.ID]; g == nil || g.Task != l.Task || g.Attempt != l.Attempt {
+			if g := r.granted[l.ID]; g == nil || g.Task != l.Task || g.Attempt != l.Attempt {
 				f.t.Errorf("I-16: %s was granted %v of %v at %v; the log says %+v", o.client, l.ID, l.Task, o.back, g)
 			}
 		}
@@ -227,13 +262,13 @@ func (f *federation) checkHistory(r *replayed) {
 			}
 		}
 		for _, a := range o.reply.Answers {
-			end := j.ended[a.Lease]
+			end := r.ended[a.Lease]
 			switch {
 			case a.Code == protocol.CodeOK && end == nil:
 				f.t.Errorf("I-16: the report of %s on %v was acknowledged at %v and is not in the log", o.client, a.Lease, o.back)
 			case a.Code == protocol.CodeOK && verdicts[a.Lease] == protocol.VerdictOK && !end.Accepted:
 				f.t.Errorf("I-16: the report of %s on %v was acknowledged at %v; the log says %v", o.client, a.Lease, o.back, end.Verdict)
-			case a.Code == protocol.CodeStale && end != nil && end.Accepted && !j.withdrawn[a.Lease]:
+			case a.Code == protocol.CodeStale && end != nil && end.Accepted && !r.withdrawn[a.Lease]:
 				f.t.Errorf("I-2: the report of %s on %v was called stale at %v; it counts", o.client, a.Lease, o.back)
 			}
 		}
@@ -242,12 +277,11 @@ func (f *federation) checkHistory(r *replayed) {
 				continue
 			}
 			// Not before the lease has ended: it would kill work that counts.
-			if at, ok := j.endedAt[x.Lease]; !ok || f.virtual(at) > o.back {
+			if at, ok := r.endedAt[x.Lease]; !ok || f.virtual(at) > o.back {
 				f.t.Errorf("I-2: %s was ordered to abandon %v at %v (%s); the log ends it at %v", o.client, x.Lease, o.back, x.Reason, f.virtual(at))
 			}
 		}
 	}
-	f.checkLapses(j)
 }
 
 // renewalSlack is how long a leader may answer after another was elected: its
@@ -255,13 +289,13 @@ func (f *federation) checkHistory(r *replayed) {
 const renewalSlack = 5 * time.Second
 
 // checkLapses holds lapses against the renewals that were answered (I-7).
-func (f *federation) checkLapses(j *judge) {
+func (f *federation) checkLapses(r *replayed) {
 	for _, o := range f.history.operations() {
 		if o.err != nil {
 			continue
 		}
 		for _, h := range o.request.Held {
-			for _, lapse := range j.lapsed[h.Lease] {
+			for _, lapse := range r.lapsed[h.Lease] {
 				at := f.virtual(lapse)
 				if at >= o.back && at < o.call+5*time.Minute-renewalSlack {
 					f.t.Errorf("I-7: %v lapsed at %v, renewed between %v and %v", h.Lease, at, o.call, o.back)
@@ -276,4 +310,60 @@ func (f *federation) virtual(wall state.UnixMillis) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.walls[wall]
+}
+
+// checkClaims asks whether one coordinator that never fails could have answered what
+// pilots were answered (simulation.History).
+func (f *federation) checkClaims(r *replayed) {
+	h := simulation.NewHistory()
+	clients := map[string]int{}
+	lost := map[string]time.Duration{} // the first exchange of a pilot whose answer was lost
+	for _, o := range f.history.operations() {
+		client, known := clients[o.client]
+		if !known {
+			client = len(clients) + 1
+			clients[o.client] = client
+		}
+		call, back := int64(o.call), int64(o.back)
+		if o.err != nil {
+			back = simulation.Never
+			if _, ok := lost[o.client]; !ok {
+				lost[o.client] = o.call
+			}
+		} else {
+			since := call
+			if at, ok := lost[o.client]; ok {
+				since = int64(at) // what it was granted then is sent again
+			}
+			for _, l := range o.reply.Leases {
+				h.Claimed(client, l.Task, l.ID, since, back)
+			}
+		}
+		for i := range o.request.Reports {
+			report, err := o.request.Reports[i].Decode()
+			f.must(err)
+			answer := protocol.CodeUnknown
+			if o.err == nil {
+				for _, a := range o.reply.Answers {
+					if a.Lease == report.Lease {
+						answer = a.Code
+					}
+				}
+			}
+			h.Reported(client, report.Task, report.Lease, report.Verdict, answer, call, back)
+		}
+	}
+	for _, events := range r.events {
+		proposed := f.virtual(events[0].Wall)
+		h.Observe(int64(proposed), int64(f.archive.seen(events[0].Index)), events)
+	}
+	if _, err := h.Check(0); err != nil {
+		f.t.Errorf("I-1, I-16: %v", err)
+	}
+}
+
+// isAnswer tells an answer of a coordinator from an error of the network.
+func isAnswer(err error) bool {
+	var refused *protocol.Error
+	return errors.As(err, &refused)
 }

@@ -62,8 +62,8 @@ func (n *node) found() {
 // join asks the cluster for keys, as floe coordinator --join does.
 func (n *node) join() {
 	f := n.f
-	var reply protocol.TokenReply
-	f.must(f.operator.CallJSON(f.ctx, "POST", "/v1/tokens", &protocol.TokenRequest{Role: "coordinator", Name: string(n.name)}, &reply, transport.Idempotent()))
+	var reply protocol.AddMemberReply
+	f.must(f.call("POST", "/v1/cluster/members", &protocol.AddMemberRequest{Node: n.name, Address: n.address()}, &reply))
 	token, err := protocol.ParseToken(reply.Token)
 	f.must(err)
 	key, err := auth.NewCoordinatorKey()
