@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,8 @@ type federation struct {
 	network  *network
 	limits   replica.Limits
 	nodes    []*node
+	losses   int      // of disks
+	wrong    []string // what the leader said of statistics
 	sites    []*site
 	admin    protocol.Token
 	pin      protocol.Digest
@@ -43,7 +46,9 @@ type federation struct {
 	archive  *archive
 	history  recording
 	trace    trace
-	asked    sync.WaitGroup // of work, what the operator asked for
+	asked    sync.WaitGroup // what the operator asks for, and
+	asking   atomic.Int32   // how much of it is not done
+	arrivals chan *node     // joined in the place of a lost one, to be started
 
 	mu       sync.Mutex
 	datasets []submitted                        // guarded by mu: acknowledged
@@ -58,6 +63,7 @@ func newFederation(t *testing.T, seed uint64, root string) *federation {
 		limits: replica.Limits{SnapshotCommands: 100, RetainBytes: 64 << 10},
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
+	f.arrivals = make(chan *node, 1)
 	f.walls = map[state.UnixMillis]time.Duration{}
 	f.archive = &archive{f: f, entries: map[uint64]replica.Logged{}}
 	f.trace.open(f)
@@ -118,16 +124,21 @@ func (t *trace) open(f *federation) {
 	t.Logger = f.logger("trace")
 }
 
-// client fills in what all clients share.
+// client is newClient for the bubble's first goroutine.
 func (f *federation) client(n *nic, c transport.ClientConfig) *transport.Client {
+	client, err := f.newClient(n, c)
+	f.must(err)
+	return client
+}
+
+// newClient fills in what all clients share.
+func (f *federation) newClient(n *nic, c transport.ClientConfig) (*transport.Client, error) {
 	c.Cluster, c.Pins = clusterName, []protocol.Digest{f.pin}
 	c.DialTCP, c.DialUDP = n.dialTCP, n.dialUDP
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	client, err := transport.NewClient(c)
-	f.must(err)
-	return client
+	return transport.NewClient(c)
 }
 
 // eventually waits in virtual time, looking every few seconds.
@@ -145,6 +156,24 @@ func (f *federation) eventually(what string, limit time.Duration, ok func() bool
 func (f *federation) pause(d time.Duration) {
 	<-time.After(d)
 	f.archive.look()
+	f.welcome()
+}
+
+// welcome starts a coordinator that has joined in the place of a lost one.
+func (f *federation) welcome() {
+	select {
+	case n := <-f.arrivals:
+		i := slices.IndexFunc(f.nodes, func(o *node) bool { return o.lost })
+		f.trace.Info("replaced", "at", f.now(), "coordinator", f.nodes[i].name, "by", n.name)
+		f.nodes[i] = n
+		n.start()
+		var all []string
+		for _, n := range f.nodes {
+			all = append(all, n.address())
+		}
+		f.must(f.operator.SetAddresses(all))
+	default:
+	}
 }
 
 // settle waits until nobody can do anything before time passes: nobody writes.
@@ -161,7 +190,7 @@ func (f *federation) open(sites, slots int) {
 			n.found()
 			f.operator = f.client(f.outside, transport.ClientConfig{Addresses: []string{n.address()}, Bearer: f.admin.Credential})
 		} else {
-			n.join()
+			f.must(n.join())
 		}
 		n.start()
 		f.eventually("a coordinator's vote", time.Minute, func() bool {
@@ -218,7 +247,9 @@ func (f *federation) call(method, path string, in, out any) error {
 // ask lets the operator do something while the schedule goes on: without a leader
 // it takes its time.
 func (f *federation) ask(do func() error) {
+	f.asking.Add(1)
 	f.asked.Go(func() {
+		defer f.asking.Add(-1)
 		if err := do(); err != nil && f.ctx.Err() == nil {
 			f.t.Error(err)
 		}

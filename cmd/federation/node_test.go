@@ -32,6 +32,7 @@ type node struct {
 	nic    *nic
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the incarnation has ended
+	lost   bool          // with its disk: it never comes back
 	skew   atomic.Int64  // of the wall clock, in nanoseconds
 	// monitor asks this node, and no other, how it is.
 	monitor *transport.Client
@@ -59,25 +60,39 @@ func (n *node) found() {
 	n.config.Found, n.config.FirstToken = true, n.f.admin
 }
 
-// join asks the cluster for keys, as floe coordinator --join does.
-func (n *node) join() {
+// join asks the cluster for keys, as floe cluster add and floe coordinator --join do.
+// Anybody may call it.
+func (n *node) join() error {
 	f := n.f
 	var reply protocol.AddMemberReply
-	f.must(f.call("POST", "/v1/cluster/members", &protocol.AddMemberRequest{Node: n.name, Address: n.address()}, &reply))
+	if err := f.call("POST", "/v1/cluster/members", &protocol.AddMemberRequest{Node: n.name, Address: n.address()}, &reply); err != nil {
+		return err
+	}
 	token, err := protocol.ParseToken(reply.Token)
-	f.must(err)
+	if err != nil {
+		return err
+	}
 	key, err := auth.NewCoordinatorKey()
-	f.must(err)
+	if err != nil {
+		return err
+	}
 	csr, err := transport.NewCSR(key)
-	f.must(err)
-	client := f.client(f.outside, transport.ClientConfig{Door: transport.DoorEnrol, Addresses: token.Addresses})
+	if err != nil {
+		return err
+	}
+	client, err := f.newClient(f.outside, transport.ClientConfig{Door: transport.DoorEnrol, Addresses: token.Addresses})
+	if err != nil {
+		return err
+	}
 	defer client.Close()
 	var joined protocol.JoinCoordinatorReply
 	request := &protocol.JoinCoordinatorRequest{Secret: token.Credential(), CSR: csr}
-	f.must(client.CallCBOR(f.ctx, "POST", "/v1/coordinators", request, &joined, transport.Idempotent()))
-	_, err = auth.JoinCluster(coordinator.KeysDir(n.dir), token.Pin, key, &joined)
-	f.must(err)
+	if err := client.CallCBOR(f.ctx, "POST", "/v1/coordinators", request, &joined, transport.Idempotent()); err != nil {
+		return err
+	}
 	n.config.Others = joined.Addresses
+	_, err = auth.JoinCluster(coordinator.KeysDir(n.dir), token.Pin, key, &joined)
+	return err
 }
 
 // start runs an incarnation.

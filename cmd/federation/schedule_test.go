@@ -25,6 +25,7 @@ var kinds = []struct {
 }{
 	{"leader killed", func(f *federation, s *schedule) { s.kill(f.leaderOrAny, s.span(time.Second, 12*time.Minute)) }},
 	{"coordinator killed", func(f *federation, s *schedule) { s.kill(f.anyNode(), s.span(time.Second, 12*time.Minute)) }},
+	{"a disk lost", (*federation).loseDisk},
 	{"leader stopped", func(f *federation, s *schedule) { s.stop(f.leaderOrAny, s.span(time.Second, 5*time.Minute)) }},
 	{"coordinator stopped", func(f *federation, s *schedule) { s.stop(f.anyNode(), s.span(time.Second, 12*time.Minute)) }},
 	{"leader isolated", func(f *federation, s *schedule) {
@@ -129,9 +130,40 @@ func (s *schedule) kill(which func() *node, down time.Duration) {
 		}
 	})
 	s.add(down, "start the killed coordinator", func() {
-		if n != nil && !n.running() {
+		if n != nil && !n.running() && !n.lost {
 			n.start()
 		}
+	})
+}
+
+// loseDisk takes a coordinator away for good; the operator replaces it by one with
+// another name. It happens once.
+func (f *federation) loseDisk(s *schedule) {
+	which := f.anyNode()
+	s.add(0, "lose a coordinator with its disk", func() {
+		n := which()
+		if !n.running() || f.losses > 0 {
+			return
+		}
+		f.losses++
+		f.trace.Info("lost", "coordinator", n.name)
+		f.archive.gather()
+		f.archive.takeSnapshots(n, n.record())
+		f.settle()
+		n.kill(true)
+		n.lost = true
+		next := f.newNode(3, "c4")
+		f.ask(func() error {
+			request := &protocol.RemoveMemberRequest{Reason: "its disk is lost", Force: true}
+			if err := f.call("POST", fmt.Sprintf("/v1/cluster/members/%s/remove", n.name), request, new(protocol.RemoveMemberReply)); err != nil {
+				return err
+			}
+			if err := next.join(); err != nil {
+				return err
+			}
+			f.arrivals <- next
+			return nil
+		})
 	})
 }
 
@@ -147,7 +179,7 @@ func (s *schedule) stop(which func() *node, down time.Duration) {
 		}
 	})
 	s.add(down, "start the stopped coordinator", func() {
-		if n != nil && !n.running() {
+		if n != nil && !n.running() && !n.lost {
 			n.start()
 		}
 	})
@@ -182,7 +214,7 @@ func (s *schedule) isolate(which func() *node, d time.Duration, out, in bool) {
 }
 
 func (f *federation) scatter(s *schedule) {
-	all := []netip.Addr{coordinatorAddr(0), coordinatorAddr(1), coordinatorAddr(2)}
+	all := []netip.Addr{coordinatorAddr(0), coordinatorAddr(1), coordinatorAddr(2), coordinatorAddr(3)}
 	d := s.span(time.Second, 8*time.Minute)
 	s.add(0, fmt.Sprintf("cut all coordinators off from each other for %v", d), func() { f.network.set(fault{cut: true}, all, all) })
 	s.add(d, "end of the cut of all", func() { f.network.set(fault{}, all, all) })

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,7 @@ func TestSeeds(t *testing.T) {
 		t.Run(fmt.Sprint(s), func(t *testing.T) {
 			t.Parallel()
 			run(t, s, func(f *federation) {
-				f.open(2, 6)
+				f.open(2, 12)
 				f.season(8+f.rand.IntN(8), 90*time.Minute)
 				f.finish()
 			})
@@ -73,11 +74,11 @@ func (f *federation) season(faults int, over time.Duration) {
 	for _, s := range f.sites {
 		s.start()
 	}
-	f.submit(uint32(10 + f.rand.IntN(20)))
+	f.submit(uint32(40 + f.rand.IntN(40)))
 	plan := f.draw(faults, over)
 	for range 5 {
 		plan.from = time.Duration(f.rand.Int64N(int64(over)))
-		jobs := uint32(5 + f.rand.IntN(20))
+		jobs := uint32(10 + f.rand.IntN(40))
 		plan.add(0, "submit", func() { f.submit(jobs) })
 	}
 	plan.sort()
@@ -92,7 +93,7 @@ func (f *federation) finish() {
 		if n.nic != nil {
 			n.nic.freeze(false)
 		}
-		if !n.running() {
+		if !n.running() && !n.lost {
 			n.start()
 		}
 	}
@@ -101,7 +102,9 @@ func (f *federation) finish() {
 			p.nic.freeze(false)
 		}
 	}
-	f.asked.Wait()
+	f.eventually("what the operator asked for", time.Hour, func() bool {
+		return f.asking.Load() == 0 && !slices.ContainsFunc(f.nodes, func(n *node) bool { return n.lost })
+	})
 	f.eventually("all tasks to be ok", 6*time.Hour, func() bool {
 		f.pause(20 * time.Second)
 		for _, d := range f.known() {
