@@ -39,8 +39,7 @@ const (
 	latency    = 2 * time.Millisecond
 	jitter     = time.Millisecond
 	resend     = 200 * time.Millisecond
-	socketFull = 1024      // packets a socket holds
-	window     = 256 << 10 // bytes a stream has under way
+	socketFull = 1024 // packets a socket holds
 )
 
 func newNetwork(seed uint64) *network {
@@ -58,7 +57,8 @@ type nic struct {
 	// Guarded by network.mu.
 	killed    bool
 	frozen    bool
-	ports     uint16 // handed out so far
+	outbox    []func() // packets of a frozen process
+	ports     uint16   // handed out so far
 	listeners map[uint16]*listener
 	sockets   map[uint16]*socket
 	conns     map[*conn]struct{}
@@ -107,11 +107,16 @@ func (c *nic) alive() bool {
 	return !c.killed
 }
 
-// freeze holds up everything to and from a process; thaw lets it go.
+// freeze holds up everything to and from a process, or lets it go.
 func (c *nic) freeze(frozen bool) {
 	c.network.mu.Lock()
 	defer c.network.mu.Unlock()
-	c.frozen = frozen
+	if c.frozen = frozen; !frozen {
+		for _, send := range c.outbox {
+			send()
+		}
+		c.outbox = nil
+	}
 	c.network.changedLocked()
 }
 
@@ -212,32 +217,24 @@ func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	target := to.(*net.UDPAddr).AddrPort()
 	n := s.nic.network
-	for {
-		n.mu.Lock()
-		if s.nic.killed {
-			n.mu.Unlock()
-			return len(b), nil
-		}
-		if !s.nic.frozen {
-			break
-		}
-		changed := n.changed
-		n.mu.Unlock()
-		select {
-		case <-changed:
-		case <-s.closed:
-			return 0, net.ErrClosed
-		}
-	}
-	took, passes := n.passLocked(s.nic.addr, target.Addr())
-	lost := n.lostLocked(s.nic.addr, target.Addr())
-	n.mu.Unlock()
-	if !passes || lost {
-		return len(b), nil
-	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	p := packet{from: s.LocalAddr(), data: append([]byte(nil), b...)}
-	time.AfterFunc(took, func() { n.deliver(p, s.nic.addr, target) })
+	switch {
+	case s.nic.killed:
+	case !s.nic.frozen:
+		n.sendLocked(p, s.nic.addr, target)
+	case len(s.nic.outbox) < socketFull:
+		s.nic.outbox = append(s.nic.outbox, func() { n.sendLocked(p, s.nic.addr, target) })
+	}
 	return len(b), nil
+}
+
+func (n *network) sendLocked(p packet, from netip.Addr, to netip.AddrPort) {
+	took, passes := n.passLocked(from, to.Addr())
+	if passes && !n.lostLocked(from, to.Addr()) {
+		time.AfterFunc(took, func() { n.deliver(p, from, to) })
+	}
 }
 
 func (n *network) deliver(p packet, from netip.Addr, to netip.AddrPort) {
@@ -450,7 +447,6 @@ type conn struct {
 	local, remote netip.AddrPort
 
 	segments []segment // on their way to this end, in order
-	held     int       // bytes of them
 	ended    time.Time // when the end of the stream arrives; zero is not yet
 	closed   bool      // by its owner
 	failed   error
@@ -501,7 +497,7 @@ func (k *conn) Read(b []byte) (int, error) {
 // something changes.
 func (k *conn) readLocked(b []byte) (got int, at time.Time, done bool, err error) {
 	now := time.Now()
-	cut := k.nic.network.ways[way{k.peer.nic.addr, k.nic.addr}].cut
+	cut := k.nic.network.ways[way{k.peer.nic.addr, k.nic.addr}].cut || k.peer.nic.frozen
 	switch {
 	case k.closed:
 		return 0, at, true, net.ErrClosed
@@ -518,8 +514,6 @@ func (k *conn) readLocked(b []byte) (got int, at time.Time, done bool, err error
 		if s.data = s.data[got:]; len(s.data) == 0 {
 			k.segments = k.segments[1:]
 		}
-		k.held -= got
-		k.peer.signalLocked() // there is room
 		return got, at, true, nil
 	case k.failed != nil:
 		return 0, at, true, k.failed
@@ -539,46 +533,31 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
+// Write takes everything at once, as if buffers were endless: net/http writes with a
+// mutex held, and time would stand still while others wait for that.
 func (k *conn) Write(b []byte) (int, error) {
 	n := k.nic.network
-	for {
-		n.mu.Lock()
-		switch {
-		case k.closed:
-			n.mu.Unlock()
-			return 0, net.ErrClosed
-		case k.failed != nil:
-			defer n.mu.Unlock()
-			return 0, k.failed
-		case !k.writeBy.IsZero() && !time.Now().Before(k.writeBy):
-			n.mu.Unlock()
-			return 0, os.ErrDeadlineExceeded
-		case k.peer.nic.killed && n.hosts[k.remote.Addr()] != nil, k.peer.closed:
-			// Its host is there, and knows nothing of this stream.
-			k.failLocked(syscall.ECONNRESET)
-			n.mu.Unlock()
-			return 0, syscall.ECONNRESET
-		case !k.nic.frozen && k.peer.held < window:
-			k.sendLocked(b)
-			n.mu.Unlock()
-			return len(b), nil
-		}
-		signal, changed, by := k.signal, n.changed, k.writeBy
-		n.mu.Unlock()
-		wake, stop := alarm(by)
-		select {
-		case <-signal:
-		case <-changed:
-		case <-wake:
-		}
-		stop()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case k.closed:
+		return 0, net.ErrClosed
+	case k.failed != nil:
+		return 0, k.failed
+	case !k.writeBy.IsZero() && !time.Now().Before(k.writeBy):
+		return 0, os.ErrDeadlineExceeded
+	case k.peer.nic.killed && n.hosts[k.remote.Addr()] != nil, k.peer.closed:
+		// Its host is there, and knows nothing of this stream.
+		k.failLocked(syscall.ECONNRESET)
+		return 0, syscall.ECONNRESET
 	}
+	k.sendLocked(b)
+	return len(b), nil
 }
 
 func (k *conn) sendLocked(b []byte) {
 	p := k.peer
 	p.segments = append(p.segments, segment{data: append([]byte(nil), b...), at: k.arrivalLocked()})
-	p.held += len(b)
 	p.signalLocked()
 }
 
