@@ -21,3 +21,20 @@ type HashesReply struct {
 	// Checkpoints are digests of the whole record, right after checkpoint entries.
 	Checkpoints []RecordHash `cbor:"5,keyasint,omitempty"`
 }
+
+// BlobReference is one reason why a coordinator keeps a file.
+type BlobReference struct {
+	Digest    Digest   `cbor:"1,keyasint"`
+	Size      ByteSize `cbor:"2,keyasint"`
+	Owner     string   `cbor:"3,keyasint"`
+	AddedUnix int64    `cbor:"4,keyasint"`
+	Failed    bool     `cbor:"5,keyasint,omitempty"`
+}
+
+// BlobsReply lists the files of a class that a coordinator has (GET
+// /v1/coordinators/blobs?class=CLASS&cursor=CURSOR). Next is the cursor of the next
+// page; empty at the end.
+type BlobsReply struct {
+	Blobs []BlobReference `cbor:"1,keyasint"`
+	Next  []byte          `cbor:"2,keyasint,omitempty"`
+}

@@ -13,6 +13,7 @@ var Table = []Rule{
 	{Pattern: "POST /v1/coordinators", Any: Anonymous},
 	{Pattern: "POST /v1/coordinators/admit", Any: Coordinator},
 	{Pattern: "GET /v1/coordinators/hashes", Any: Coordinator},
+	{Pattern: "GET /v1/coordinators/blobs", Any: Coordinator},
 
 	// Files. What a pilot may store is bounded by the verb to its own attempts.
 	{Pattern: "GET /v1/blobs/{digest}", Any: People | Machines},

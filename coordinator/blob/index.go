@@ -168,3 +168,27 @@ func removeReference(tx *bbolt.Tx, d protocol.Digest, c Class, owner string) (la
 	}
 	return true, blobs.Delete(d[:])
 }
+
+// refer adds a reference to a blob that may not be here. It tells whether the
+// reference is new.
+func refer(tx *bbolt.Tx, i Info) (bool, error) {
+	blobs, refs := tx.Bucket(bucketBlobs), tx.Bucket(bucketRefs)
+	key := refKey(i.Digest, i.Class, i.Owner)
+	if refs.Get(key) != nil {
+		return false, nil
+	}
+	if blobs.Get(i.Digest[:]) == nil {
+		if err := store(blobs, i.Digest[:], record{Size: i.Size, Missing: true}); err != nil {
+			return false, err
+		}
+	}
+	if !hasPrefix(refs, refKey(i.Digest, i.Class, "")) {
+		if err := charge(tx, i.Class, 1, i.Size); err != nil {
+			return false, err
+		}
+	}
+	if err := store(refs, key, reference{AddedUnix: i.Added.Unix(), Failed: i.Failed}); err != nil {
+		return false, err
+	}
+	return true, tx.Bucket(bucketOwned).Put(ownedKey(i.Class, i.Owner, i.Digest), nil)
+}

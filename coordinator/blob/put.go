@@ -54,6 +54,31 @@ func (s *Store) Put(ctx context.Context, i Info, r io.Reader) (Info, error) {
 	return i, s.publish(&i, f.Name())
 }
 
+// Refer takes over references that a peer has, with their age. A blob that is not
+// here counts as missing from then on, so that it is pulled. It returns how many
+// were new.
+func (s *Store) Refer(infos []Info) (added int, err error) {
+	for i := range infos {
+		if err := infos[i].check(); err != nil {
+			return 0, fmt.Errorf("refer: %w", err)
+		}
+	}
+	err = s.index.Update(func(tx *bbolt.Tx) error {
+		added = 0
+		for _, i := range infos {
+			fresh, err := refer(tx, i)
+			if err != nil {
+				return err
+			}
+			if fresh {
+				added++
+			}
+		}
+		return nil
+	})
+	return added, err
+}
+
 func (i *Info) check() error {
 	switch {
 	case i.Class == 0 || int(i.Class) >= len(classes):

@@ -181,3 +181,10 @@ func (s *Store) Space() (free, total protocol.ByteSize, err error) {
 	f, t, err := diskSpace(s.config.Dir)
 	return protocol.ByteSize(f), protocol.ByteSize(t), err
 }
+
+// After returns the digest that follows d, for going on with Missing; false after
+// the last one.
+func After(d protocol.Digest) (protocol.Digest, bool) {
+	ok := increment(&d)
+	return d, ok
+}

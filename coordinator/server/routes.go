@@ -25,6 +25,7 @@ func (s *Server) routes() error {
 		{"POST /v1/coordinators", false, s.joinCoordinator},
 		{"POST /v1/coordinators/admit", false, s.admitCoordinator},
 		{"GET /v1/coordinators/hashes", true, s.hashes},
+		{"GET /v1/coordinators/blobs", true, s.listBlobs},
 		{"GET /v1/blobs/{digest}", true, s.getBlob},
 		{"PUT /v1/blobs/{digest}", true, s.putBlob},
 		{"GET /v1/datasets/{dataset}/steering", false, s.steering},

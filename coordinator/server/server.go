@@ -176,6 +176,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer work.Wait()
 	work.Go(func() { s.housekeep(ctx) })
 	work.Go(func() { s.enforceRevocations(ctx) })
+	work.Go(func() { s.keepCopies(ctx) })
 	for {
 		term, changed := s.Record.Leading()
 		if term != 0 {
