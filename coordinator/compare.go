@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +16,6 @@ import (
 
 	"floe/coordinator/replica"
 	"floe/protocol"
-	"floe/protocol/transport"
 )
 
 // compareEvery is how often coordinators compare their records. A comparison
@@ -275,20 +273,12 @@ func checkEvidence(dir string) error {
 
 // read gets a CBOR document from another coordinator.
 func (p *peers) read(ctx context.Context, id protocol.NodeID, path string, into any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+	body, err := p.open(ctx, id, path)
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Accept", transport.TypeCBOR)
-	resp, err := p.Do(ctx, id, r)
-	if err != nil {
-		return err
-	}
-	if err := transport.ResponseError(resp); err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return protocol.ReadMessage(resp.Body, maxPeerReply, into)
+	defer func() { _ = body.Close() }()
+	return protocol.ReadMessage(body, maxPeerReply, into)
 }
 
 // maxPeerReply bounds what a coordinator reads of another's answer.

@@ -172,6 +172,7 @@ func (n *node) run(ctx context.Context) (err error) {
 	work.Go(func() error { return n.begin(workCtx) })
 	work.Go(func() error { return n.watchMembership(workCtx) })
 	work.Go(func() error { return n.audit(workCtx) })
+	work.Go(func() error { return n.keepHistory(workCtx) })
 	work.Go(func() error { return n.compareRecords(workCtx) })
 	work.Go(func() error { return n.takeCheckpoints(workCtx) })
 	work.Go(func() error { return n.api.Run(workCtx) })

@@ -108,6 +108,7 @@ func (f figures) stores(s sheet) {
 	s.gauge("history_lag", "Entries applied and not durable in history yet.", float64(applied-min(written, applied)))
 	s.gauge("history_sealed_files", "Sealed files of history.", float64(len(f.ledger.Seals())))
 	gap, _ := f.ledger.Gap()
+	s.gauge("history_damaged_files", "Sealed files of history that are damaged and not mended yet. Alarm: > 0 for an hour.", float64(len(f.ledger.Damaged())))
 	s.gauge("history_gap", "1 while history misses entries that a peer must give. Alarm: 1 for an hour.", bit(gap.To > 0))
 	if usage, err := f.blobs.Usage(); err == nil {
 		for _, class := range blob.Classes {

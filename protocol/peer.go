@@ -38,3 +38,12 @@ type BlobsReply struct {
 	Blobs []BlobReference `cbor:"1,keyasint"`
 	Next  []byte          `cbor:"2,keyasint,omitempty"`
 }
+
+// HistoryReply says whether a coordinator's history can be copied (GET
+// /v1/coordinators/history).
+type HistoryReply struct {
+	// Applied is the log index up to which it is durable.
+	Applied uint64 `cbor:"1,keyasint"`
+	// Incomplete says that it misses entries itself.
+	Incomplete bool `cbor:"2,keyasint,omitempty"`
+}

@@ -13,6 +13,9 @@ var Table = []Rule{
 	{Pattern: "POST /v1/coordinators", Any: Anonymous},
 	{Pattern: "POST /v1/coordinators/admit", Any: Coordinator},
 	{Pattern: "GET /v1/coordinators/hashes", Any: Coordinator},
+	{Pattern: "GET /v1/coordinators/history", Any: Coordinator},
+	{Pattern: "GET /v1/coordinators/history/journal", Any: Coordinator},
+	{Pattern: "GET /v1/coordinators/history/sealed/{digest}", Any: Coordinator},
 	{Pattern: "GET /v1/coordinators/blobs", Any: Coordinator},
 
 	// Files. What a pilot may store is bounded by the verb to its own attempts.

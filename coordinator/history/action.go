@@ -102,6 +102,9 @@ func (r *reading) newestFirst(t table, before position, do func(row) (bool, erro
 		}
 	}
 	for _, g := range slices.Backward(r.view.segments) {
+		if g.broken != nil {
+			return g.broken
+		}
 		for i := range slices.Backward(g.pages) {
 			p := &g.pages[i]
 			if !p.touches(s) {

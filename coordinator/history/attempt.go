@@ -138,6 +138,9 @@ func (r *reading) find(id protocol.LeaseID) (found key, ok bool, err error) {
 		}
 	}
 	for _, s := range slices.Backward(r.view.segments) {
+		if s.broken != nil {
+			return key{}, false, s.broken
+		}
 		for i := range s.pages {
 			if !s.pages[i].holds(id) || table(s.pages[i].First[0]) != tableAttempts {
 				continue

@@ -21,7 +21,7 @@ import (
 // and returns the log index it reaches. The sealed files it names never change and
 // are had by OpenSeal.
 func (l *Ledger) WriteJournal(w io.Writer) (applied uint64, err error) {
-	err = l.db.View(func(tx *bbolt.Tx) error {
+	err = l.view.Load().db.View(func(tx *bbolt.Tx) error {
 		s, _, err := load[standing](tx.Bucket(bucketMeta), keyStanding)
 		if err != nil {
 			return err
@@ -50,26 +50,10 @@ var ErrIncomplete = errors.New("the copy is incomplete")
 // reach atLeast, the index of the newest snapshot of the record here: what the log
 // has beyond is applied again anyway.
 func Install(ctx context.Context, dir string, logger *slog.Logger, journal io.Reader, atLeast uint64, fetch Fetch) error {
-	if err := os.MkdirAll(sealedDir(dir), 0o700); err != nil {
+	if _, err := bring(ctx, dir, logger, journal, atLeast, fetch); err != nil {
 		return fmt.Errorf("install history: %w", err)
 	}
-	incoming := filepath.Join(dir, "journal.incoming")
-	if err := writeFile(incoming, journal); err != nil {
-		return fmt.Errorf("install history: %w", err)
-	}
-	seals, err := inspect(incoming, atLeast)
-	if err != nil {
-		return fmt.Errorf("install history: %w", err)
-	}
-	for _, s := range seals {
-		if verifySeal(ctx, dir, s) == nil {
-			continue
-		}
-		if err := install(ctx, dir, s, fetch); err != nil {
-			return fmt.Errorf("install history: sealed file %v: %w", s.Digest, err)
-		}
-		logger.Info("history file came from a peer", "digest", s.Digest, "rows", s.Rows)
-	}
+	incoming := filepath.Join(dir, incomingFile)
 	target := filepath.Join(dir, journalFile)
 	// Whoever has the ledger open holds its lock.
 	old, err := bbolt.Open(target, 0o600, &bbolt.Options{Timeout: time.Second})
@@ -77,6 +61,34 @@ func Install(ctx context.Context, dir string, logger *slog.Logger, journal io.Re
 		return fmt.Errorf("install history: the ledger in %s must not be open: %w", dir, err)
 	}
 	return errors.Join(os.Rename(incoming, target), syncDir(dir), old.Close())
+}
+
+const incomingFile = "journal.incoming"
+
+// bring writes a peer's journal beside the ledger's in dir, as incomingFile, and
+// fetches the sealed files it names that are not here. It returns their names.
+func bring(ctx context.Context, dir string, logger *slog.Logger, journal io.Reader, atLeast uint64, fetch Fetch) ([]Seal, error) {
+	if err := os.MkdirAll(sealedDir(dir), 0o700); err != nil {
+		return nil, err
+	}
+	incoming := filepath.Join(dir, incomingFile)
+	if err := writeFile(incoming, journal); err != nil {
+		return nil, err
+	}
+	seals, err := inspect(incoming, atLeast)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(incoming))
+	}
+	for _, s := range seals {
+		if verifySeal(ctx, dir, s) == nil {
+			continue
+		}
+		if err := install(ctx, dir, s, fetch); err != nil {
+			return nil, fmt.Errorf("sealed file %v: %w", s.Digest, err)
+		}
+		logger.Info("history file came from a peer", "digest", s.Digest, "rows", s.Rows)
+	}
+	return seals, nil
 }
 
 // inspect reads what a copied journal says of itself.

@@ -36,10 +36,12 @@
 // behind, applying waits.
 //
 // Failures. A failed write ends Run with the error and the coordinator must stop. A
-// snapshot installed beyond what the ledger has leaves a [Gap]; [Install] closes it
-// with a peer's copy. A lost or damaged sealed file is named by a [*DamageError] or
-// by [Ledger.Verify] and mended from a peer by its digest; until then queries that
-// need its pages fail, and never answer without them.
+// snapshot installed beyond what the ledger has leaves a [Gap]; [Ledger.Adopt]
+// closes it with a peer's copy while the log goes on being applied, and [Install]
+// where the ledger is not open. While there is a gap nothing is sealed. A lost or
+// damaged sealed file is named by [Ledger.Damaged] or found by [Ledger.Verify], and
+// mended from a peer by its digest; until then queries that need its pages fail with
+// a [*DamageError], and never answer without them.
 //
 // It is not the record: nothing is decided by it. It does not store logs or files
 // (coordinator/blob does) and knows nothing of attempts that still run.

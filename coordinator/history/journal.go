@@ -81,7 +81,7 @@ func openJournal(path string) (*bbolt.DB, error) {
 // loadJournal reads the standing, the keys of all rows and the names of the sealed
 // files.
 func loadJournal(db *bbolt.DB) (v *view, seals []Seal, err error) {
-	v = new(view)
+	v = &view{db: db}
 	err = db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if v.standing, _, err = load[standing](meta, keyStanding); err != nil {

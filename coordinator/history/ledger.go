@@ -63,12 +63,13 @@ func (c *Config) Validate() error {
 // any time between Open and Close.
 type Ledger struct {
 	config Config
-	db     *bbolt.DB
 	codec  *codec
 
 	queue    chan batch
 	urgent   chan struct{} // somebody waits in SyncTo
 	rotated  chan struct{} // a generation is ready to be sealed
+	adopting chan *adoption
+	sealing  sync.Mutex    // held while a generation is sealed, and while the journal is replaced
 	appended atomic.Uint64 // newest index given to Append
 
 	view atomic.Pointer[view]
@@ -92,6 +93,7 @@ type batch struct {
 // view is what readers see: rows committed, consistently. It is never changed,
 // only replaced.
 type view struct {
+	db          *bbolt.DB // the journal; another one only after Adopt
 	standing    standing
 	generations []*generation // oldest first, the last one growing
 	segments    []*segment    // oldest first
@@ -112,9 +114,9 @@ func newGeneration(number uint64) *generation {
 // is wrapped with it.
 var ErrStopped = errors.New("history is no longer written")
 
-// Open opens or creates the ledger. A sealed file that is lost or damaged is
-// reported as a *DamageError, which says how to mend it. Only one process may have
-// a ledger open.
+// Open opens or creates the ledger. Sealed files that are lost or damaged are
+// listed by Damaged; until they are mended, queries that need them fail. Only one
+// process may have a ledger open.
 func Open(c Config) (*Ledger, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
@@ -127,7 +129,7 @@ func Open(c Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		config: c, queue: make(chan batch, maxQueue), urgent: make(chan struct{}, 1),
-		rotated: make(chan struct{}, 1), changed: make(chan struct{}), stopped: make(chan struct{}),
+		rotated: make(chan struct{}, 1), adopting: make(chan *adoption), changed: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := l.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("history %s: %w", c.Dir, err), l.Close())
@@ -143,33 +145,35 @@ func (l *Ledger) open() error {
 	if l.codec, err = newCodec(); err != nil {
 		return err
 	}
-	if l.db, err = openJournal(filepath.Join(l.config.Dir, journalFile)); err != nil {
+	db, err := openJournal(filepath.Join(l.config.Dir, journalFile))
+	if err != nil {
 		return err
 	}
 	// A synced file whose name a loss of power takes back is a lost file.
 	if err := errors.Join(syncDir(l.config.Dir), syncDir(filepath.Dir(l.config.Dir))); err != nil {
-		return err
+		return errors.Join(err, db.Close())
 	}
-	v, seals, err := loadJournal(l.db)
+	v, seals, err := loadJournal(db)
 	if err != nil {
-		return err
+		return errors.Join(err, db.Close())
 	}
-	damage := new(DamageError)
-	for _, s := range seals {
-		g, err := openSegment(sealedDir(l.config.Dir), l.codec, s)
-		if err != nil {
-			damage.Seals, damage.causes = append(damage.Seals, s), append(damage.causes, err)
-			continue
-		}
-		v.segments = append(v.segments, g)
-	}
+	l.openSegments(v, seals)
 	l.view.Store(v)
-	if len(damage.Seals) > 0 {
-		return damage
-	}
 	l.writer = newWriter(l, v)
 	l.appended.Store(v.standing.Applied)
 	return l.removeUnnamed(seals)
+}
+
+// openSegments opens the sealed files of a view, as far as they can be.
+func (l *Ledger) openSegments(v *view, seals []Seal) {
+	for _, s := range seals {
+		g, err := openSegment(sealedDir(l.config.Dir), l.codec, s)
+		if err != nil {
+			l.config.Logger.Warn("history file is lost or damaged", "digest", s.Digest, "err", err)
+			g = &segment{Seal: s, broken: &DamageError{Seals: []Seal{s}, causes: []error{err}}}
+		}
+		v.segments = append(v.segments, g)
+	}
 }
 
 // Close releases the ledger. Run must have returned.
@@ -177,11 +181,11 @@ func (l *Ledger) Close() error {
 	var errs []error
 	if v := l.view.Load(); v != nil {
 		for _, s := range v.segments {
-			errs = append(errs, s.file.Close())
+			if s.broken == nil {
+				errs = append(errs, s.file.Close())
+			}
 		}
-	}
-	if l.db != nil {
-		errs = append(errs, l.db.Close())
+		errs = append(errs, v.db.Close())
 	}
 	if l.codec != nil {
 		l.codec.close()
@@ -238,7 +242,7 @@ type Gap struct {
 }
 
 // Gap returns what is missing, or false for a complete ledger. One with a gap does
-// not count as a copy; Install closes it with a peer's.
+// not count as a copy; Adopt closes it with a peer's.
 func (l *Ledger) Gap() (Gap, bool) {
 	g := l.view.Load().standing.Gap
 	return g, g != Gap{}

@@ -420,15 +420,20 @@ func TestDamagedSealedFileIsNamedAndMended(t *testing.T) {
 	if err := errors.Join(stop(), os.Remove(path)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-	var damage *DamageError
-	if !errors.As(err, &damage) || !cmp.Equal(damage.Seals, []Seal{seal}) || !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("Open = %v, want a *DamageError naming the lost file", err)
+	l, _ = running(t, Config{Dir: dir, JournalLimit: 10})
+	if got := l.Damaged(); !cmp.Equal(got, []Seal{seal}) {
+		t.Fatalf("Damaged = %v, want the lost file", got)
 	}
-	if err := MendSeal(dir, damage.Seals[0], &slowReader{good}); err != nil {
+	var damage *DamageError
+	if _, err := l.AttemptsPage(t.Context(), AttemptQuery{Dataset: 1}); !errors.As(err, &damage) || !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a query without the lost file = %v, want a *DamageError", err)
+	}
+	if err := l.Mend(seal, &slowReader{good}); err != nil {
 		t.Fatal(err)
 	}
-	running(t, Config{Dir: dir, JournalLimit: 10})
+	if p, err := l.AttemptsPage(t.Context(), AttemptQuery{Dataset: 1}); err != nil || len(p.Attempts) != 11 || l.Damaged() != nil {
+		t.Errorf("after mending: %d attempts, damaged %v, %v", len(p.Attempts), l.Damaged(), err)
+	}
 }
 
 // slowReader gives a few bytes at a time.

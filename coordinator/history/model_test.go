@@ -273,7 +273,7 @@ func compareStatistics(t *rapid.T, m *model, l *Ledger) {
 			want[k].fold(s.Value)
 		}
 	}
-	err := l.db.View(func(tx *bbolt.Tx) error {
+	err := l.view.Load().db.View(func(tx *bbolt.Tx) error {
 		n := 0
 		err := tx.Bucket(bucketStatistics).ForEach(func(k, v []byte) error {
 			n++

@@ -1,11 +1,13 @@
 package history
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"sort"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // reading is a consistent look at journal and sealed files together.
@@ -18,7 +20,10 @@ type reading struct {
 func (l *Ledger) read(do func(*reading) error) error {
 	for {
 		v := l.view.Load()
-		tx, err := l.db.Begin(false)
+		tx, err := v.db.Begin(false)
+		if errors.Is(err, berrors.ErrDatabaseNotOpen) && l.view.Load().db != v.db {
+			continue // replaced in between
+		}
 		if err != nil {
 			return fmt.Errorf("history: %w", err)
 		}
@@ -106,6 +111,9 @@ func merge(sources []*source, yield func(row, error) bool) {
 
 // scan returns a function that gives the segment's rows of a span one by one.
 func (g *segment) scan(s span, skip func(*pageInfo) bool) func() (row, error) {
+	if g.broken != nil {
+		return func() (row, error) { return nil, g.broken }
+	}
 	at := sort.Search(len(g.pages), func(i int) bool { return key(g.pages[i].Last).compare(s.from) >= 0 })
 	var rows []row
 	return func() (row, error) {

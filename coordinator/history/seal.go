@@ -144,6 +144,8 @@ type segment struct {
 	pages []pageInfo
 	file  *os.File
 	codec *codec
+	// broken, where not nil, is why the file cannot be read; it has no pages then.
+	broken error
 }
 
 // openSegment opens a sealed file and verifies length and index. The pages are

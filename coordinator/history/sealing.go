@@ -14,13 +14,16 @@ import (
 // first, until ctx ends.
 func (l *Ledger) sealGenerations(ctx context.Context) error {
 	for {
-		for v := l.view.Load(); len(v.generations) > 1; v = l.view.Load() {
-			err := l.sealGeneration(ctx, v.generations[0], v.generations[1].number-1)
+		for {
+			sealed, err := l.sealOldest(ctx)
+			if err == nil && !sealed {
+				break
+			}
 			switch {
 			case ctx.Err() != nil:
 				return nil //nolint:nilerr // what was begun is begun again after a restart
 			case err != nil:
-				return fmt.Errorf("seal entries from %d: %w", v.generations[0].number, err)
+				return fmt.Errorf("seal: %w", err)
 			}
 		}
 		select {
@@ -29,6 +32,22 @@ func (l *Ledger) sealGenerations(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sealOldest seals the oldest closed generation; false where there is none. One
+// that a gap falls into is never sealed: it would be another file than the peers'.
+func (l *Ledger) sealOldest(ctx context.Context) (bool, error) {
+	l.sealing.Lock()
+	defer l.sealing.Unlock()
+	v := l.view.Load()
+	if len(v.generations) < 2 || v.standing.Gap.To > 0 {
+		return false, nil
+	}
+	first := v.generations[0].number
+	if err := l.sealGeneration(ctx, v.generations[0], v.generations[1].number-1); err != nil {
+		return false, fmt.Errorf("entries from %d: %w", first, err)
+	}
+	return true, nil
 }
 
 // sealGeneration writes the sealed file of a generation, shows it to readers in the
@@ -54,7 +73,7 @@ func (l *Ledger) sealGeneration(ctx context.Context, g *generation, last uint64)
 			seals = append(seals, s.Seal)
 		}
 	})
-	err = l.db.Update(func(tx *bbolt.Tx) error {
+	err = l.view.Load().db.Update(func(tx *bbolt.Tx) error {
 		return errors.Join(
 			store(tx.Bucket(bucketMeta), keySeals, seals),
 			tx.Bucket(bucketJournal).DeleteBucket(generationName(g.number)))
@@ -70,7 +89,7 @@ func (l *Ledger) sealGeneration(ctx context.Context, g *generation, last uint64)
 func (l *Ledger) eachRow(g *generation, yield func(row) error) error {
 	keys := make([]key, 0, pageRows)
 	some := func() error {
-		return l.db.View(func(tx *bbolt.Tx) error {
+		return l.view.Load().db.View(func(tx *bbolt.Tx) error {
 			rows := generationRows(tx, g.number)
 			if rows == nil {
 				return fmt.Errorf("%w: the journal lacks generation %d", errRow, g.number)
@@ -102,7 +121,7 @@ func (l *Ledger) eachRow(g *generation, yield func(row) error) error {
 }
 
 // DamageError says which sealed files are lost or damaged. Fetch each from a peer
-// by its digest and give it to MendSeal.
+// by its digest and give it to Ledger.Mend.
 type DamageError struct {
 	Seals  []Seal
 	causes []error
@@ -120,6 +139,18 @@ func (l *Ledger) Seals() []Seal {
 	var all []Seal
 	for _, s := range l.view.Load().segments {
 		all = append(all, s.Seal)
+	}
+	return all
+}
+
+// Damaged returns the sealed files that were lost or damaged when they were opened
+// and have not been mended since. Verify finds more.
+func (l *Ledger) Damaged() []Seal {
+	var all []Seal
+	for _, s := range l.view.Load().segments {
+		if s.broken != nil {
+			all = append(all, s.Seal)
+		}
 	}
 	return all
 }

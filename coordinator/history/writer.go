@@ -50,11 +50,15 @@ func (w *writer) run(ctx context.Context) error {
 // gather waits for log entries and returns those of one transaction; none once ctx
 // has ended and the queue is empty.
 func (w *writer) gather(ctx context.Context) (pending []batch) {
-	select {
-	case b := <-w.ledger.queue:
-		pending = append(pending, b)
-	case <-ctx.Done():
-		return w.drain(nil)
+	for pending == nil {
+		select {
+		case b := <-w.ledger.queue:
+			pending = append(pending, b)
+		case a := <-w.ledger.adopting:
+			a.done <- w.adopt(a)
+		case <-ctx.Done():
+			return w.drain(nil)
+		}
 	}
 	timer := time.NewTimer(w.ledger.config.CommitInterval)
 	defer timer.Stop()
@@ -92,7 +96,8 @@ func (w *writer) waitForSealer(ctx context.Context) error {
 		w.ledger.mu.Lock()
 		changed := w.ledger.changed
 		w.ledger.mu.Unlock()
-		if len(w.ledger.view.Load().generations) <= maxGenerations {
+		// While there is a gap nothing is sealed, and waiting would not help.
+		if v := w.ledger.view.Load(); len(v.generations) <= maxGenerations || v.standing.Gap.To > 0 {
 			return nil
 		}
 		select {
@@ -105,7 +110,8 @@ func (w *writer) waitForSealer(ctx context.Context) error {
 
 // commit writes log entries and what follows from them in one transaction.
 func (w *writer) commit(pending []batch) error {
-	tx, err := w.ledger.db.Begin(true)
+	// Only this goroutine replaces the journal.
+	tx, err := w.ledger.view.Load().db.Begin(true)
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -190,7 +196,7 @@ func (t *transaction) restore(index uint64) {
 	}
 	t.standing.Gap.To = index
 	t.standing.Applied = index
-	t.ledger.config.Logger.Warn("history has a gap; install a peer's copy", "from", t.standing.Gap.From, "to", index)
+	t.ledger.config.Logger.Warn("history has a gap; a peer's copy will close it", "from", t.standing.Gap.From, "to", index)
 }
 
 // record writes the row of an event, if it has one, and folds it.

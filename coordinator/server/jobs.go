@@ -216,7 +216,7 @@ func (s *Server) task(ctx context.Context, in *TaskPath) (*body[protocol.Task], 
 
 // attempts asks the ledger, once it has all that is applied.
 func (s *Server) attempts(ctx context.Context, id protocol.TaskID) ([]protocol.Attempt, error) {
-	if err := s.Ledger.WaitApplied(ctx, s.Record.Applied()); err != nil {
+	if err := s.caughtUp(ctx); err != nil {
 		return nil, err
 	}
 	found, err := s.Ledger.Attempts(id)
@@ -236,7 +236,7 @@ func (s *Server) statistics(ctx context.Context, in *DatasetPath) (*body[protoco
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Ledger.WaitApplied(ctx, s.Record.Applied()); err != nil {
+	if err := s.caughtUp(ctx); err != nil {
 		return nil, err
 	}
 	reply := protocol.StatisticsReply{}
@@ -290,7 +290,7 @@ func (s *Server) outputs(ctx context.Context, in *outputsInput) (*body[protocol.
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Ledger.WaitApplied(ctx, s.Record.Applied()); err != nil {
+	if err := s.caughtUp(ctx); err != nil {
 		return nil, err
 	}
 	found, err := s.Ledger.Outputs(ctx, d.ID, in.Cursor, in.limit())
