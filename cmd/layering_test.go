@@ -30,9 +30,10 @@ var layers = []struct {
 
 	{"coordinator/state", []string{"protocol", "protocol/canon"}, "the pure machine sees the vocabulary only"},
 	{"coordinator/state/statemachinedoc", []string{"coordinator/state"}, "draws the transition table"},
-	{"coordinator/replica", []string{"protocol"}, "drives any machine, so that raft stays in one place"},
-	{"coordinator/history", []string{"protocol", "coordinator/state"}, "the ledger keeps the record's events"},
-	{"coordinator/blob", []string{"protocol"}, "digests name blobs, leases name live logs"},
+	{"coordinator/boltfile", nil, "three stores of a coordinator are bolt files"},
+	{"coordinator/replica", []string{"protocol", "coordinator/boltfile"}, "drives any machine, so that raft stays in one place"},
+	{"coordinator/history", []string{"protocol", "coordinator/boltfile", "coordinator/state"}, "the ledger keeps the record's events"},
+	{"coordinator/blob", []string{"protocol", "coordinator/boltfile"}, "digests name blobs, leases name live logs"},
 	{"coordinator/auth", []string{"protocol", "protocol/transport"}, "certificates are transport's identities"},
 	{"coordinator/server", []string{"protocol", "protocol/steering", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/state"}, "verbs become commands and queries"},
 	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"floe/coordinator/boltfile"
 	"floe/protocol"
 )
 
@@ -39,7 +40,12 @@ type Usage struct {
 	Bytes protocol.ByteSize `cbor:"2,keyasint"`
 }
 
-func openIndex(path string) (*bbolt.DB, error) {
+func openIndex(path string) (db *bbolt.DB, err error) {
+	err = boltfile.Guard(path, func() error { db, err = prepareIndex(path); return err })
+	return db, err
+}
+
+func prepareIndex(path string) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", path, err)

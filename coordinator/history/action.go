@@ -93,7 +93,10 @@ func (r *reading) newestFirst(t table, before position, do func(row) (bool, erro
 				return false
 			}
 			if k.compare(s.to) < 0 {
-				more, err = do(rows.Get(k.place().bytes()))
+				var r row
+				if r, err = rowAt(rows, k.place()); err == nil {
+					more, err = do(r)
+				}
 			}
 			return more && err == nil
 		})

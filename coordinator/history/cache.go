@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"go.etcd.io/bbolt"
-
-	"floe/protocol"
 )
 
 // cacheValues bounds what a cache keeps between transactions: at about half a
@@ -45,8 +43,8 @@ func (c *cache[V, P]) change(tx *bbolt.Tx, key []byte) (P, error) {
 	if !ok {
 		e = &cached[P]{key: string(key), value: new(V)}
 		if raw := tx.Bucket(c.bucket).Get(key); raw != nil {
-			if err := protocol.Unmarshal(raw, e.value); err != nil {
-				return nil, fmt.Errorf("journal: %s %x: %w", c.bucket, key, err)
+			if err := decode(key, raw, e.value); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.bucket, err)
 			}
 		}
 		c.values[e.key] = e

@@ -10,10 +10,12 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"floe/coordinator/boltfile"
 	"floe/protocol"
 )
 
-// The journal on disk, one bolt file. Values are CBOR unless said otherwise.
+// The journal on disk, one bolt file. Values are CBOR unless said otherwise; each is
+// followed by its checksum (see checksum.go).
 //
 //	meta        "standing" → standing, "seals" → []Seal
 //	journal     generation (its first log index, 8 bytes) → bucket of
@@ -36,7 +38,7 @@ var (
 
 const (
 	journalFile   = "journal.db"
-	journalFormat = 1
+	journalFormat = 2 // 1 had no checksums
 )
 
 func sealedDir(dir string) string { return filepath.Join(dir, "sealed") }
@@ -48,7 +50,12 @@ type standing struct {
 	Gap     Gap    `cbor:"3,keyasint"`
 }
 
-func openJournal(path string) (*bbolt.DB, error) {
+func openJournal(path string) (db *bbolt.DB, err error) {
+	err = boltfile.Guard(path, func() error { db, err = prepareJournal(path); return err })
+	return db, err
+}
+
+func prepareJournal(path string) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType,
 		InitialMmapSize: 1 << 30, // address space only: growing would wait for readers
@@ -84,8 +91,10 @@ func loadJournal(db *bbolt.DB) (v *view, seals []Seal, err error) {
 	v = &view{db: db}
 	err = db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
-		if v.standing, _, err = load[standing](meta, keyStanding); err != nil {
-			return err
+		if protocol.Unmarshal(meta.Get(keyStanding), &v.standing) != nil { // as format 1 wrote it
+			if v.standing, _, err = load[standing](meta, keyStanding); err != nil {
+				return err
+			}
 		}
 		if v.standing.Format != journalFormat {
 			return fmt.Errorf("journal has format %d, this build reads %d", v.standing.Format, journalFormat)
@@ -98,7 +107,11 @@ func loadJournal(db *bbolt.DB) (v *view, seals []Seal, err error) {
 			g := newGeneration(binary.BigEndian.Uint64(name))
 			v.generations = append(v.generations, g)
 			return all.Bucket(name).ForEach(func(at, value []byte) error {
-				r := row(value)
+				raw, err := checked(at, value)
+				if err != nil {
+					return err
+				}
+				r := row(raw)
 				if err := r.check(); err != nil {
 					return err
 				}
@@ -147,10 +160,7 @@ func load[T any](b *bbolt.Bucket, key []byte) (v T, ok bool, err error) {
 	if raw == nil {
 		return v, false, nil
 	}
-	if err := protocol.Unmarshal(raw, &v); err != nil {
-		return v, false, fmt.Errorf("journal: key %x: %w", key, err)
-	}
-	return v, true, nil
+	return v, true, decode(key, raw, &v)
 }
 
 func store(b *bbolt.Bucket, key []byte, v any) error {
@@ -158,5 +168,5 @@ func store(b *bbolt.Bucket, key []byte, v any) error {
 	if err != nil {
 		return err
 	}
-	return b.Put(key, raw)
+	return put(b, key, raw)
 }

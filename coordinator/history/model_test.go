@@ -280,6 +280,10 @@ func compareStatistics(t *rapid.T, m *model, l *Ledger) {
 			if want[string(k)] == nil {
 				return fmt.Errorf("statistic %q should not exist", k)
 			}
+			v, err := checked(k, v)
+			if err != nil {
+				return err
+			}
 			if b := encode(t, want[string(k)]); !bytes.Equal(b, v) {
 				return fmt.Errorf("statistic %q = %x, want %x", k, v, b)
 			}

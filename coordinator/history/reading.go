@@ -155,10 +155,6 @@ func (g *generation) scan(tx *bbolt.Tx, s span) (next func() (row, error), stop 
 		if !ok {
 			return nil, nil
 		}
-		r := row(rows.Get(k.place().bytes()))
-		if r == nil {
-			return nil, fmt.Errorf("%w: no row at %v", errRow, k.place())
-		}
-		return r, nil
+		return rowAt(rows, k.place())
 	}, stop
 }

@@ -2,9 +2,9 @@ package history
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
+	"floe/coordinator/boltfile"
 	"floe/coordinator/state"
 	"floe/protocol"
 )
@@ -54,7 +54,7 @@ func markOf(e *state.Event) mark {
 
 func (m mark) verdict() protocol.Verdict { return protocol.Verdict(m & markVerdict) }
 
-var errRow = errors.New("history row cannot be read")
+var errRow = fmt.Errorf("%w: history row cannot be read", boltfile.ErrDamaged)
 
 func makeRow(k key, e *state.Event) (row, error) {
 	body := e.Encoded

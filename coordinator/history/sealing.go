@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
+
+	"floe/coordinator/boltfile"
 )
 
 // sealGenerations turns closed generations of the journal into sealed files, oldest
@@ -95,9 +97,9 @@ func (l *Ledger) eachRow(g *generation, yield func(row) error) error {
 				return fmt.Errorf("%w: the journal lacks generation %d", errRow, g.number)
 			}
 			for _, k := range keys {
-				r := row(rows.Get(k.place().bytes()))
-				if r == nil {
-					return fmt.Errorf("%w: no row at %v", errRow, k.place())
+				r, err := rowAt(rows, k.place())
+				if err != nil {
+					return err
 				}
 				if err := yield(r); err != nil {
 					return err
@@ -130,6 +132,9 @@ type DamageError struct {
 func (e *DamageError) Error() string {
 	return fmt.Sprintf("%d sealed files are damaged, the first is %v: fetch them from a peer: %v", len(e.Seals), e.Seals[0].Digest, e.causes[0])
 }
+
+// Is makes errors.Is(err, boltfile.ErrDamaged) true.
+func (e *DamageError) Is(target error) bool { return target == boltfile.ErrDamaged }
 
 // Unwrap returns what is wrong with each file.
 func (e *DamageError) Unwrap() []error { return e.causes }

@@ -56,8 +56,8 @@ func (l *Ledger) Statistics(q StatisticQuery) (all []protocol.StatisticSummary, 
 				name = n
 			}
 			var a accumulator
-			if err := protocol.Unmarshal(v, &a); err != nil {
-				return fmt.Errorf("journal: statistic %s: %w", name, err)
+			if err := decode(k, v, &a); err != nil {
+				return fmt.Errorf("statistic %s: %w", name, err)
 			}
 			sum.merge(&a)
 		}

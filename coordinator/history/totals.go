@@ -88,8 +88,8 @@ func (l *Ledger) Usage(d protocol.DatasetID) (all []Total, err error) {
 				return fmt.Errorf("journal: key %x in totals", k)
 			}
 			t := Total{Task: protocol.TaskIndex(binary.BigEndian.Uint16(k[4:])), Site: protocol.SiteID(k[6:])}
-			if err := protocol.Unmarshal(v, &t.Totals); err != nil {
-				return fmt.Errorf("journal: totals %x: %w", k, err)
+			if err := decode(k, v, &t.Totals); err != nil {
+				return fmt.Errorf("totals: %w", err)
 			}
 			all = append(all, t)
 		}

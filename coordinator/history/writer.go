@@ -216,7 +216,7 @@ func (t *transaction) record(e *state.Event) error {
 		t.rows = generationRows(t.tx, t.current.number)
 		t.rows.FillPercent = 0.95 // keys only rise
 	}
-	if err := t.rows.Put(placeOf(e).bytes(), r); err != nil {
+	if err := put(t.rows, placeOf(e).bytes(), r); err != nil {
 		return err
 	}
 	t.current.keys.Set(k)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+
+	"floe/coordinator/boltfile"
 )
 
 // Errors of a proposal, a read or a change of members. All but ErrUnknown mean:
@@ -63,7 +65,7 @@ var (
 	ErrRemoved = errors.New("node removed from the cluster")
 
 	// ErrDamaged: Open found the directory incomplete or inconsistent.
-	ErrDamaged = errors.New("storage damaged")
+	ErrDamaged = boltfile.ErrDamaged
 
 	// ErrRecordLost: the directory is empty, and this member had a record there.
 	ErrRecordLost = errors.New("record lost")

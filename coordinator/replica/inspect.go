@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"floe/coordinator/boltfile"
 )
 
 // Logged is one entry of a log at rest.
@@ -24,7 +26,7 @@ type Logged struct {
 // ErrDamaged, ErrLocked.
 func ReadLog(dir string) (all []Logged, err error) {
 	path := filepath.Join(dir, logFile)
-	err = faultless(path, func() error {
+	err = boltfile.Guard(path, func() error {
 		options := boltOptions(0)
 		options.ReadOnly = true
 		store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options})
@@ -42,7 +44,7 @@ func ReadLog(dir string) (all []Logged, err error) {
 		}
 		for i := first; i <= last && i != 0; i++ {
 			var l raft.Log
-			if err := store.GetLog(i, &l); errors.Is(err, raft.ErrLogNotFound) {
+			if err := getSealed(store, i, &l); errors.Is(err, raft.ErrLogNotFound) {
 				continue
 			} else if err != nil {
 				return err

@@ -8,13 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"floe/coordinator/boltfile"
 )
 
 const (
@@ -53,7 +54,7 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 	}
 	var entries span
 	if hasLog {
-		err := faultless(logPath, func() (err error) { entries, err = scanLog(logPath, ledger); return err })
+		err := boltfile.Guard(logPath, func() (err error) { entries, err = scanLog(logPath, ledger); return err })
 		if err != nil {
 			return found{}, fmt.Errorf("%w; %s", err, rejoin(c.Dir))
 		}
@@ -77,7 +78,7 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 		}
 	}
 	var stable *stableStore
-	err = faultless(stablePath, func() (err error) { stable, err = openStable(stablePath, c.ID); return err })
+	err = boltfile.Guard(stablePath, func() (err error) { stable, err = openStable(stablePath, c.ID); return err })
 	if err == nil && !(hasLog && hasStable) {
 		// A synced file whose name a loss of power takes back is a lost file.
 		if err = errors.Join(syncDir(c.Dir), syncDir(filepath.Dir(c.Dir))); err != nil {
@@ -88,23 +89,6 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 		err = fmt.Errorf("%w; %s", err, rejoin(c.Dir))
 	}
 	return found{stable, snapshots}, err
-}
-
-// faultless reads a bolt file that may be damaged: pages that make no sense panic or
-// fault, which must be errors, not crashes.
-func faultless(path string, read func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: read %s: %v", ErrDamaged, path, p)
-		}
-	}()
-	if exists(path) {
-		if err := checkLength(path); err != nil {
-			return err
-		}
-	}
-	return read()
 }
 
 // span is what the log holds: entries up to last, without a hole from unbroken on.
@@ -224,9 +208,12 @@ func nameIndex(name string) (uint64, error) {
 
 // checkSnapshot reads a snapshot once for raft's CRC and once for our seal.
 func checkSnapshot(path string, store *raft.FileSnapshotStore, name string, index uint64) error {
-	raw, err := os.ReadFile(filepath.Join(path, "meta.json"))
+	raw, err := os.ReadFile(filepath.Join(path, metaFile))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSnapshotDamaged, err)
+	}
+	if err := checkMetaSeal(path, raw); err != nil {
+		return err
 	}
 	var meta raft.SnapshotMeta // the store skips, silently, what it cannot read
 	if err := json.Unmarshal(raw, &meta); err != nil {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"floe/coordinator/boltfile"
 )
 
 const (
@@ -84,7 +86,7 @@ func Open(c Config) (_ *Replica, err error) {
 		c.Stream.Close()
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	r.stable, r.snapshots = found.stable, snapshotStore{found.snapshots}
+	r.stable, r.snapshots = found.stable, snapshotStore{found.snapshots, c.Dir}
 	defer func() {
 		if err != nil {
 			r.closeStores()
@@ -104,6 +106,10 @@ func Open(c Config) (_ *Replica, err error) {
 	if err != nil {
 		r.stream.Close()
 		return nil, openError(logFile, err)
+	}
+	if err := boltfile.Guard(filepath.Join(c.Dir, logFile), func() error { return checkEntries(r.logStore) }); err != nil {
+		r.stream.Close()
+		return nil, fmt.Errorf("open replica: %w; %s", err, rejoin(c.Dir))
 	}
 	cached, err := raft.NewLogCache(logCacheEntries, &failStopLog{LogStore: r.logStore, watchdog: r.logDog, retention: r.retention})
 	if err != nil {
