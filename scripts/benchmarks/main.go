@@ -23,6 +23,7 @@ var benches = []bench{
 	{name: "backlog", about: "the same with 1,000 to 10 million tasks queued: last ÷ first", measure: backlog},
 	{name: "state", about: "Apply alone: acquires and reports of one task, decoded from CBOR", measure: applyAlone},
 	{name: "memory", about: "resident memory of a coordinator with 10^8 queued tasks, and of live leases", measure: memory},
+	{name: "snapshot", about: "how long a snapshot holds up the log, and a restart with a long history", measure: snapshot},
 	{name: "replay", about: "the paper's Table 4 end to end through three coordinators", measure: replay},
 	{name: "latency", about: "from submit to first start, and from a parent's report to its child's start elsewhere", measure: latency},
 	{name: "failover", about: "the leader is killed under load: until writes resume; nothing lost, nothing doubled", measure: failover},

@@ -51,7 +51,7 @@ func memory(ctx context.Context, r *run) (result, error) {
 	}
 	defer f.close()
 	empty := c.nodes[0].usage()
-	if err := submitMany(ctx, c); err != nil {
+	if err := submitMany(ctx, c, manyDatasets); err != nil {
 		return out, err
 	}
 	queued := settled(ctx, c.nodes[0])
@@ -85,11 +85,11 @@ func memory(ctx context.Context, r *run) (result, error) {
 	return out, nil
 }
 
-// submitMany submits the many datasets, some at a time.
-func submitMany(ctx context.Context, c *cluster) error {
+// submitMany submits some of the many datasets, a few at a time.
+func submitMany(ctx context.Context, c *cluster, n int) error {
 	work, workCtx := errgroup.WithContext(ctx)
 	work.SetLimit(8)
-	for range manyDatasets {
+	for range n {
 		work.Go(func() error {
 			_, err := c.submit(workCtx, leanTask, manyJobs)
 			return err

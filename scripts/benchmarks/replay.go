@@ -119,7 +119,7 @@ func replay(ctx context.Context, r *run) (result, error) {
 		working, stop = context.WithTimeout(working, quickReplay)
 		defer stop()
 	}
-	peak := l.until(working, c, pilots, int64(tasks))
+	peak := l.until(working, c, pilots, replaySlots, int64(tasks))
 	took, done := time.Since(began), l.done.Load()
 	if done == 0 {
 		return out, errors.Join(fmt.Errorf("no task was done: %s%s", l.repeated(), c.lastWords()), ctx.Err())
@@ -194,13 +194,13 @@ func submitAll(ctx context.Context, c *cluster, batches []batch) ([]protocol.Dat
 
 // until has all pilots work until so many tasks are done or ctx ends. It returns the
 // most memory that a coordinator used.
-func (l *load) until(ctx context.Context, c *cluster, pilots []*simulated, tasks int64) (peak int64) {
+func (l *load) until(ctx context.Context, c *cluster, pilots []*simulated, slots int, tasks int64) (peak int64) {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.drive(working, pilots, replaySlots)
+		l.drive(working, pilots, slots)
 	}()
 	for ctx.Err() == nil && l.done.Load() < tasks {
 		pause(ctx, lookEvery)
