@@ -99,6 +99,8 @@ func runCoordinator(c *cobra.Command, dir string) error {
 		}
 		defer stop()
 	}
+	stopPacing := paceCollector(c.Context())
+	defer stopPacing()
 	if err := coordinator.Run(c.Context(), config); err != nil {
 		if code := coordinator.ExitCode(err); code != 0 {
 			return withExit(code, err)
