@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -56,11 +60,13 @@ func memory(ctx context.Context, r *run) (result, error) {
 	}
 	queued := settled(ctx, c.nodes[0])
 	held := 0
-	var before usage
+	var before int64
 	for i, p := range f.pilots {
 		if i == warmPilots {
-			before = settled(ctx, c.nodes[0])
 			held = 0
+			if before, err = c.nodes[0].live(ctx); err != nil {
+				return out, err
+			}
 		}
 		if _, err := p.exchange(ctx, nil, protocol.MaxHeld, 0); err != nil {
 			return out, err
@@ -71,14 +77,18 @@ func memory(ctx context.Context, r *run) (result, error) {
 		return out, errors.New("no lease was granted")
 	}
 	after := settled(ctx, c.nodes[0])
-	perLease := float64(after.RSS-before.RSS) / float64(held)
+	live, err := c.nodes[0].live(ctx)
+	if err != nil {
+		return out, err
+	}
+	perLease := float64(live-before) / float64(held)
 	fmt.Fprintf(r, "%-44s %12.0f MiB\n", "an empty coordinator", mebibytes(empty.RSS))
 	fmt.Fprintf(r, "%-44s %12.0f MiB (at most %.0f while they came)\n", "with 10^8 queued tasks in 1,000 datasets", mebibytes(queued.RSS), mebibytes(queued.Peak))
-	fmt.Fprintf(r, "%-44s %12.0f MiB, %.0f bytes each\n", fmt.Sprintf("with %d live leases more", held), mebibytes(after.RSS), perLease)
+	fmt.Fprintf(r, "%-44s %12.0f MiB, %.0f bytes of live heap each\n", fmt.Sprintf("with %d live leases more", held), mebibytes(after.RSS), perLease)
 	out.Value = mebibytes(queued.RSS)
 	out.Notes = append(out.Notes,
 		fmt.Sprintf("%.0f MiB before, %.0f MiB at most", mebibytes(empty.RSS), mebibytes(after.Peak)),
-		fmt.Sprintf("%d live leases: %.0f bytes each", held, perLease))
+		fmt.Sprintf("%d live leases: %.0f bytes of heap each once garbage is collected", held, perLease))
 	if perLease > 1024 {
 		out.Problems = append(out.Problems, fmt.Sprintf("a live lease takes %.0f bytes, more than 1024", perLease))
 	}
@@ -111,6 +121,25 @@ func settled(ctx context.Context, x *node) usage {
 		last = now
 	}
 	return last
+}
+
+// live is what a coordinator's heap holds once its garbage is collected.
+func (x *node) live(ctx context.Context) (bytes int64, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/heap?gc=1&debug=1", x.debug), nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if text, is := strings.CutPrefix(lines.Text(), "# HeapAlloc = "); is {
+			return strconv.ParseInt(text, 10, 64)
+		}
+	}
+	return 0, errors.New("the heap profile does not say what is live")
 }
 
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
