@@ -119,9 +119,9 @@ func Open(c Config) (_ *Replica, err error) {
 	r.fsm = &fsm{
 		id: c.ID, machine: c.Machine, fuse: r.fuse, retention: r.retention, progress: &progress{}, count: &r.count,
 	}
-	r.transport = &transport{peers: r.peers, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	r.transport = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: r.stream, MaxPool: poolPerPeer, Timeout: c.Timing.RPC, Logger: raftLog,
-	})}
+	}), r.peers, c.Dir)
 	rc := r.raftConfig()
 	rc.Logger = raftLog
 	r.raft, err = raft.NewRaft(rc, r.fsm, cached, r.stable, r.snapshots, r.transport)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -225,6 +226,47 @@ func TestDrain(t *testing.T) {
 		}
 		if took := time.Since(start); took > time.Second { // virtual time: no election timeout passed
 			t.Errorf("hand-over took %v of virtual time", took)
+		}
+	})
+}
+
+// A planned stop of the leader costs no election timeout: the next leader is the
+// first to campaign, and writes go on within two seconds of virtual time (I-27),
+// also under the slow clocks of members at several sites.
+func TestAPlannedStopNeedsNoTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, func(c *Config) { c.Timing = DefaultTiming() })
+		l := c.leader()
+		c.propose(l, "before")
+		term := l.Term()
+		start := time.Now()
+		l.cancel()
+		var next *node
+		for next == nil {
+			for _, n := range c.nodes {
+				if n == l {
+					continue
+				}
+				if _, err := n.Propose(t.Context(), []byte("after")); err == nil {
+					next = n
+					break
+				}
+			}
+			<-time.After(time.Millisecond)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("nothing was written for %v of virtual time", took)
+		}
+		if next.Term() != term+1 {
+			t.Errorf("the next leader is of term %d, the former of %d: there were more campaigns than one", next.Term(), term)
+		}
+		if err := <-l.ended; err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+		for _, n := range c.nodes {
+			if n != l {
+				c.eventually("all to have it", func() bool { return slices.Equal(n.machine.list(), []string{"before", "after"}) })
+			}
 		}
 	})
 }
