@@ -29,6 +29,8 @@ type Config struct {
 	Timing replica.Timing
 	// Limits bound what Raft holds in memory and on disk; zero takes the defaults.
 	Limits replica.Limits
+	// Disk says when the disk is too full; zero takes the defaults.
+	Disk Disk
 	// Server are the spans after which the leader acts; zero takes the defaults.
 	Server server.Timing
 	// PromoteAfter is how long a joined coordinator must keep up before it votes.

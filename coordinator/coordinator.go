@@ -61,6 +61,7 @@ type node struct {
 	server  *server.Server
 	api     *transport.Server
 	machine *machine
+	disk    *diskWatch
 	auditor auditor
 	compare comparison
 }
@@ -81,6 +82,7 @@ func (n *node) open() (err error) {
 		state: state.New(), hashes: newHashes(), ledger: n.ledger,
 		observe: func(e []state.Event) { n.server.Observe(e) }, restored: func() { n.server.Restored() },
 	}
+	n.disk = newDiskWatch(c.Disk, c.Dir, n.blobs.Space)
 	n.record = &record{machine: n.machine, node: n.cluster.Node()}
 	n.peers = newPeers(n)
 	policy, err := auth.NewPolicy(auth.Table)
@@ -91,7 +93,7 @@ func (n *node) open() (err error) {
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
 		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Hashes: n.hashes, Metrics: n.metricsHandler(),
 		Timing: c.Server, Format: c.Format, Logger: log,
-		Disconnect: n.disconnect,
+		Disconnect: n.disconnect, Space: n.disk.now,
 	})
 	if err != nil {
 		return err
@@ -145,6 +147,9 @@ func (n *node) run(ctx context.Context) (err error) {
 			err = errors.Join(err, <-ledgerDone)
 		}
 	}()
+	if err := n.disk.look(); err != nil {
+		return err
+	}
 	if err := n.checkRecord(ctx); err != nil {
 		return err
 	}
@@ -171,6 +176,7 @@ func (n *node) run(ctx context.Context) (err error) {
 	work.Go(func() error { return n.server.Run(workCtx) })
 	work.Go(func() error { return n.begin(workCtx) })
 	work.Go(func() error { return n.watchMembership(workCtx) })
+	work.Go(func() error { return n.watchDisk(workCtx) })
 	work.Go(func() error { return n.audit(workCtx) })
 	work.Go(func() error { return n.keepHistory(workCtx) })
 	work.Go(func() error { return n.compareRecords(workCtx) })

@@ -39,6 +39,7 @@ func coordinatorCommand() *cobra.Command {
 	f.String("join", "", "join a cluster with this token; @FILE reads it from a file")
 	f.String("timing", "wan", "Raft's clocks: wan, lan, or loopback for members on one machine")
 	f.Duration("lease", 0, "how long a task's lease lasts without renewal (default 5m)")
+	f.Int64("min-free", 0, "bytes of free disk below which it neither leads nor takes submissions (default: a tenth of the disk, 1 GiB to 10 GiB)")
 	f.Bool("tcp-only", false, "do not serve QUIC")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("debug-listen", "", "host:port on loopback to serve profiles on, at /debug/pprof/; default: none")
@@ -63,6 +64,11 @@ func runCoordinator(c *cobra.Command, dir string) error {
 		Dir: dir, Address: text("address"), Listen: text("listen"), RaftAddress: text("raft-address"), Raft: text("raft-listen"),
 		Timing: timing(), Logger: logger,
 	}
+	free, _ := f.GetInt64("min-free")
+	if free < 0 {
+		return usageErrorf("min-free %d: want a number of bytes", free)
+	}
+	config.Disk.Low = protocol.ByteSize(free)
 	config.DisableQUIC, _ = f.GetBool("tcp-only")
 	lease, _ := f.GetDuration("lease")
 	config.Server = server.Timing{Lease: lease}

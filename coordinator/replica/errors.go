@@ -67,6 +67,9 @@ var (
 	// ErrDamaged: Open found the directory incomplete or inconsistent.
 	ErrDamaged = boltfile.ErrDamaged
 
+	// ErrDiskFull: too little of the disk is free to go on (I-24).
+	ErrDiskFull = errors.New("disk full")
+
 	// ErrRecordLost: the directory is empty, and this member had a record there.
 	ErrRecordLost = errors.New("record lost")
 
@@ -114,7 +117,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case isAny(err, ErrDamaged, ErrRecordLost, ErrSnapshotDamaged, ErrLogStore, ErrStableStore, ErrStalled):
+	case isAny(err, ErrDamaged, ErrRecordLost, ErrDiskFull, ErrSnapshotDamaged, ErrLogStore, ErrStableStore, ErrStalled):
 		return exitIO
 	case isAny(err, ErrFileSystem, ErrOtherNode, ErrLocked):
 		return exitConfig

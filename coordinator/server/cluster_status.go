@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"strconv"
@@ -20,6 +21,21 @@ type Space struct {
 	Free, Total protocol.ByteSize
 	// Low says that too little is free to lead or to take submissions.
 	Low bool
+}
+
+// roomFor refuses what would make the record larger while the leader's disk is
+// nearly full. Reports are taken all the same (I-24).
+func (s *Server) roomFor(what string) error {
+	if s.Space == nil {
+		return nil
+	}
+	if space := s.Space(); space.Low {
+		return &protocol.Error{
+			Code: protocol.CodeBusy, RetryAfter: 30,
+			Message: fmt.Sprintf("no %s while the disk of coordinator %s is nearly full: %v of %v are free", what, s.Node, space.Free, space.Total),
+		}
+	}
+	return nil
 }
 
 // cluster describes the coordinators as this one sees them. To a person it also

@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"floe/coordinator/state"
@@ -271,4 +273,33 @@ func TestClusterStatusTellsOfEveryMember(t *testing.T) {
 	if err := transport.ResponseError(r.send(transport.Caller{Kind: transport.Coordinator, Node: "c2"}, nil, "GET", "/v1/cluster", nil)); err != nil || len(r.peers.asked) != asked {
 		t.Errorf("a peer's question: %v, and asked %v", err, r.peers.asked[asked:])
 	}
+}
+
+// While the leader's disk is nearly full nothing new is taken, and reports are (I-24).
+func TestAFullDiskTakesReportsOnly(t *testing.T) {
+	t.Parallel()
+	var low atomic.Bool
+	r := newRig(t, func(c *Config) { c.Space = func() Space { return Space{Free: 1, Total: 100, Low: low.Load()} } })
+	ada := r.person("ada", "producer")
+	id := r.submit(ada, 1, twoTasks)
+	p := r.enrol("here")
+	l := p.take(1)[0]
+	low.Store(true)
+	submission := protocol.SubmitRequest{Key: protocol.RandomText(10), Steering: twoTasks, Jobs: 1}
+	if err := r.ask(ada, "POST", "/v1/datasets", submission, nil); protocol.CodeOf(err) != protocol.CodeBusy {
+		t.Errorf("a submission: %v, want busy", err)
+	}
+	growth := protocol.GrowRequest{Key: protocol.RandomText(10), From: 1, Jobs: 1}
+	if err := r.ask(ada, "POST", fmt.Sprintf("/v1/datasets/%d/jobs", id), growth, nil); protocol.CodeOf(err) != protocol.CodeBusy {
+		t.Errorf("growth: %v, want busy", err)
+	}
+	submission.DryRun = true
+	r.mustAsk(ada, "POST", "/v1/datasets", submission, nil)
+	p.finish(&l)
+	if s := r.taskState(l.Task); s != protocol.TaskOK && s != protocol.TaskCopied {
+		t.Errorf("the task whose report came is %v", s)
+	}
+	low.Store(false)
+	submission.DryRun = false
+	r.mustAsk(ada, "POST", "/v1/datasets", submission, nil)
 }

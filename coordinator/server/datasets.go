@@ -21,6 +21,11 @@ func (s *Server) submit(ctx context.Context, in *struct{ Body protocol.SubmitReq
 	if request.Jobs > protocol.MaxJobs {
 		return nil, protocol.Errorf(protocol.CodeBadRequest, "%d jobs: at most %d", request.Jobs, uint32(protocol.MaxJobs))
 	}
+	if !request.DryRun {
+		if err := s.roomFor("further datasets"); err != nil {
+			return nil, err
+		}
+	}
 	name := request.File
 	if name == "" {
 		name = "steering"

@@ -27,6 +27,9 @@ func (s *Server) grow(ctx context.Context, in *struct {
 	if err := s.Policy.AllowOn(principalOf(ctx), patternGrow, d.Facts.Owner, d.Facts.Group); err != nil {
 		return nil, err
 	}
+	if err := s.roomFor("further jobs"); err != nil {
+		return nil, err
+	}
 	request := &in.Body
 	total := uint64(request.From) + uint64(request.Jobs)
 	if total > protocol.MaxJobs {

@@ -208,6 +208,9 @@ func (s *Server) Observe(events []state.Event) {
 	for i := range events {
 		s.changes.observe(&events[i])
 		s.revocations.observe(&events[i])
+		if b, elected := events[i].Body.(*state.LeaderChanged); elected && b.Clamped {
+			s.Logger.Error("the clocks of coordinators are far apart; set them", "term", b.Term, "step", time.Duration(b.Step))
+		}
 	}
 }
 
