@@ -251,6 +251,14 @@ func (r *record) Leading() (uint64, <-chan struct{}) {
 	return l.Term, changed
 }
 
+// Confirm implements server.Record.
+func (r *record) Confirm(ctx context.Context) error {
+	if err := r.replica.ReadIndex(ctx); err != nil {
+		return r.refusal(err)
+	}
+	return nil
+}
+
 // Leader implements server.Record.
 func (r *record) Leader() protocol.NodeID {
 	m, _ := r.replica.Leader()

@@ -49,6 +49,9 @@ func (s *Server) admit(r route) http.Handler {
 			err = nil // the leader knows, and judges
 		}
 		if err != nil {
+			if !elsewhere && !r.anywhere {
+				err = s.certain(req.Context(), term, err)
+			}
 			s.answer(w, req, err)
 			return
 		}
@@ -63,7 +66,20 @@ func (s *Server) admit(r route) http.Handler {
 			s.answer(w, req, s.forward(w, req, caller, r))
 			return
 		}
-		s.answer(w, req, r.handle(w, req))
+		if r.anywhere {
+			s.answer(w, req, r.handle(w, req))
+			return
+		}
+		// People read what was acknowledged, and are told where that is not sure. Huma
+		// answers refusals itself, so they are asked for first, too.
+		if who.Kind == transport.User && !s.leads(req.Context(), term) {
+			if req.Method != http.MethodGet {
+				s.answer(w, req, errDeposed)
+				return
+			}
+			w.Header().Set("Floe-Stale", "yes")
+		}
+		s.answer(w, req, s.certain(req.Context(), term, r.handle(w, req)))
 	})
 }
 

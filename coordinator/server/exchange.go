@@ -28,9 +28,10 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) error {
 
 // Exchange is the verb without its network.
 func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request *protocol.ExchangeRequest) (*protocol.ExchangeReply, error) {
+	term, _ := s.Record.Leading()
 	x, err := s.core.Begin(time.Now(), caller, request)
 	if err != nil {
-		return nil, err
+		return nil, s.certain(ctx, term, err)
 	}
 	for _, t := range request.Logs {
 		s.appendTail(x, t)
@@ -41,7 +42,10 @@ func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request 
 		case TurnReply:
 			reply, err := x.Reply()
 			if err != nil {
-				return nil, err
+				return nil, s.certain(ctx, term, err)
+			}
+			if isFinal(reply) && !s.leads(ctx, term) {
+				return nil, errDeposed
 			}
 			reply.Addresses, reply.Leader = s.addresses()
 			return reply, nil

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -218,6 +219,56 @@ func TestAForeignOrEndedLeaseIsAbandoned(t *testing.T) {
 	}
 	// The pilot of the other one was not harmed by that.
 	q.finish(&other)
+}
+
+func TestALeaderThatWasDeposedEndsNobodysWork(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ada := r.person("ada", "producer")
+	r.submit(ada, 2, twoTasks)
+	p := r.enrol("here")
+	granted := p.take(1)[0]
+	elsewhere := granted // what a new leader has granted, and this one has not heard of
+	elsewhere.ID.Index += 1000
+	stranger := *p
+	stranger.caller.Pilot = protocol.NewPilotID()
+	lost := p.report(&elsewhere, protocol.VerdictOK)
+	for _, test := range []struct {
+		what  string
+		speak func() error
+	}{
+		{"an exchange with a lease from elsewhere", func() error {
+			_, err := p.speak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&granted, protocol.PhaseRunning), held(&elsewhere, protocol.PhaseRunning)}})
+			return err
+		}},
+		{"a pilot that has enrolled elsewhere", func() error {
+			_, err := stranger.speak(protocol.ExchangeRequest{})
+			return err
+		}},
+		{"a report on a lease from elsewhere", func() error {
+			_, err := p.speak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&granted, protocol.PhaseRunning)}, Reports: []protocol.SignedReport{lost}})
+			return err
+		}},
+		{"a dataset that was submitted elsewhere", func() error {
+			return r.ask(ada, "POST", "/v1/datasets/77/jobs", protocol.GrowRequest{Key: "12345678", Jobs: 1}, nil)
+		}},
+		{"a token that was made elsewhere", func() error {
+			return r.ask(http.Header{"Authorization": {"Bearer " + r.cluster.NewToken(protocol.TokenUser).Credential()}}, "GET", "/v1/datasets", nil, nil)
+		}},
+	} {
+		r.record.deposed.Store(true)
+		if err := test.speak(); protocol.CodeOf(err) != protocol.CodeUnknown {
+			t.Errorf("%s: %v, want unknown", test.what, err)
+		}
+		r.record.deposed.Store(false)
+		if err := test.speak(); protocol.CodeOf(err) == protocol.CodeUnknown {
+			t.Errorf("%s, at a leader: %v", test.what, err)
+		}
+	}
+	r.record.deposed.Store(true)
+	if resp := r.send(anonymous, ada, "GET", "/v1/datasets", nil); resp.Header.Get("Floe-Stale") != "yes" {
+		t.Errorf("GET at a deposed leader = %d, not marked stale", resp.StatusCode)
+	}
 }
 
 func TestAResetDuringTheRunMakesTheReportStale(t *testing.T) {

@@ -47,6 +47,7 @@ type fakeRecord struct {
 	terms   uint64 // so far
 	leader  protocol.NodeID
 	changed chan struct{}
+	deposed atomic.Bool // by a majority's word, which it has not heard
 	// proposals counts the calls of ProposeAll.
 	proposals atomic.Int64
 	// before is called with each command before it is applied; an error of it is the answer.
@@ -140,6 +141,14 @@ func (r *fakeRecord) Leading() (uint64, <-chan struct{}) {
 	r.lead.Lock()
 	defer r.lead.Unlock()
 	return r.term, r.changed
+}
+
+// Confirm fails for a leader that was deposed and does not know it.
+func (r *fakeRecord) Confirm(context.Context) error {
+	if r.deposed.Load() {
+		return protocol.Errorf(protocol.CodeNotLeader, "%s does not lead", r.node)
+	}
+	return nil
 }
 
 func (r *fakeRecord) Leader() protocol.NodeID {

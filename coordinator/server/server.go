@@ -31,6 +31,10 @@ type Record interface {
 	// Leading returns the term this node leads with its barrier done, 0 when it does
 	// not lead, and a channel that is closed when that changes.
 	Leading() (term uint64, changed <-chan struct{})
+	// Confirm returns nil when this node is known to lead, by a majority's word: it has
+	// heard of everything that was acknowledged anywhere before the call. Errors are
+	// *protocol.Error.
+	Confirm(ctx context.Context) error
 	// Leader names the node that leads, empty when none is known.
 	Leader() protocol.NodeID
 	// Applied is the index of the last applied entry.
