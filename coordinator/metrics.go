@@ -97,6 +97,7 @@ func (f figures) holdings(s sheet) {
 		s.gauge("queued_tasks", "Tasks that a pilot may pull.", float64(m.Queued()))
 		s.gauge("leases", "Current leases.", float64(t.Leases))
 		s.gauge("pilots", "Pilots that have not left.", float64(t.Pilots))
+		s.gauge("nodes_barred", "Nodes that are quarantined, on probation or excluded. Alarm: rises.", float64(t.Barred))
 	})
 	s.gauge("parked_exchanges", "Exchanges of pilots that wait here for work.", float64(f.server.Parked()))
 }

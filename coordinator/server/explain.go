@@ -49,7 +49,11 @@ func (s *Server) explain(_ context.Context, in *TaskPath) (*body[protocol.Explan
 		if b.Verdict != 0 {
 			what = b.Verdict.String() + " verdicts"
 		}
-		say("%d of %d %s used", b.Used, b.Limit, what)
+		spent := ""
+		if e.State == protocol.TaskError && b.Spent() {
+			spent = ": that is why it is held"
+		}
+		say("%d of %d %s used%s", b.Used, b.Limit, what, spent)
 	}
 	if len(e.Avoided) > 0 {
 		say("it prefers other hosts than %s, where it failed", strings.Join(e.Avoided, ", "))

@@ -82,7 +82,7 @@ func TestApplyTakesAnIndexOnce(t *testing.T) {
 func TestEveryCommandTwice(t *testing.T) {
 	for _, keyed := range []bool{true, false} {
 		r := newRig(t)
-		for _, c := range samples() {
+		for _, c := range append(samples(), samples2()...) {
 			r.apply(0, c)
 			before := headless(t, persisted(t, r.m.Snapshot()))
 			if by := reflect.ValueOf(c).Elem().FieldByName("By"); by.IsValid() && !keyed {

@@ -50,6 +50,10 @@ func (r *Record) Audit() []Violation {
 		leases += uint64(d.live.Len())
 		return true
 	})
+	r.nodes.Scan(func(_ string, n *Node) bool {
+		a.node(r, n)
+		return true
+	})
 	if leases != r.leases || a.held != leases {
 		a.fault("I-3", "%d leases are current, pilots hold %d, counted are %d", leases, a.held, r.leases)
 	}
@@ -129,6 +133,31 @@ func (a *audit) pilots(r *Record) {
 	})
 	if running != r.running {
 		a.fault("", "%d pilots run, counted are %d", running, r.running)
+	}
+}
+
+// node checks that a standing bars as long as it says, and that the one task of a
+// node on probation runs there.
+func (a *audit) node(r *Record, n *Node) {
+	name := nodeName(n.Site, n.Host)
+	if _, known := r.sites.Get(n.Site); !known {
+		a.fault("I-14", "node %s is of an unknown site", name)
+	}
+	if (n.State == NodeQuarantined) != (n.Until > 0) {
+		a.fault("I-14", "node %s is %v until %d", name, n.State, n.Until)
+	}
+	if n.Canary.IsZero() {
+		return
+	}
+	there := false
+	r.pilots.Scan(func(_ protocol.PilotID, p *Pilot) bool {
+		for _, h := range p.Leases {
+			there = there || h.Lease == n.Canary && p.Site == n.Site && p.Host == n.Host
+		}
+		return !there
+	})
+	if n.State != NodeCanary || !there {
+		a.fault("I-14", "node %s is %v and has the one task of lease %v, which is not current there", name, n.State, n.Canary)
 	}
 }
 

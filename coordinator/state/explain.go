@@ -43,6 +43,9 @@ type Budget struct {
 	Used, Limit uint32
 }
 
+// Spent tells whether a budget has led to error, or any failure that it counts would.
+func (b *Budget) Spent() bool { return b.Used >= b.Limit }
+
 // Explain says why a task is where it is; false where there is no such task. Its
 // time is proportional to the number of pilots.
 func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {

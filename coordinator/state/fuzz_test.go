@@ -9,7 +9,7 @@ import (
 
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add(EncodeEntry(&Entry{Term: 7, First: true, Elapsed: Minute, Wall: 5, Nonce: Nonce{1, 2}}))
-	for _, c := range samples() {
+	for _, c := range append(samples(), samples2()...) {
 		f.Add(EncodeEntry(&Entry{Term: 1, Commands: [][]byte{mustEncode(f, c), mustEncode(f, &Tick{})}}))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -31,12 +31,13 @@ func FuzzDecodeEntry(f *testing.F) {
 func FuzzDecodeCommand(f *testing.F) {
 	var m Machine
 	r := newRig(f)
-	for _, c := range samples() {
+	for _, c := range append(samples(), samples2()...) {
 		f.Add(mustEncode(f, c))
 		if r.index < 17 {
 			r.apply(Second, c)
 		}
 	}
+	r.apply(Second, &SetFormat{Format: Format})
 	record := persisted(f, r.m.Snapshot())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := DecodeCommand(b)
@@ -70,7 +71,7 @@ func FuzzDecodeCommand(f *testing.F) {
 
 func FuzzDecodeEvent(f *testing.F) {
 	r := newRig(f)
-	for _, c := range samples() {
+	for _, c := range append(samples(), samples2()...) {
 		_, events := r.apply(0, c)
 		for _, e := range events {
 			b, err := EncodeEvent(e.Body)
@@ -100,7 +101,7 @@ func FuzzDecodeEvent(f *testing.F) {
 func FuzzRestore(f *testing.F) {
 	r := newRig(f)
 	f.Add(persisted(f, r.m.Snapshot()))
-	for i, c := range samples() {
+	for i, c := range append(samples(), samples2()...) {
 		r.apply(0, c)
 		if i%4 == 0 {
 			f.Add(persisted(f, r.m.Snapshot()))

@@ -133,6 +133,9 @@ func (m *Machine) lapse(d *dataset, l *Lease) {
 		m.move(d, t, oneJob(j), protocol.TaskProcessing, protocol.TaskError, ByLapse)
 	default:
 		d.mark(l, Lapsed)
+		if m.nodes.Len() > 0 {
+			m.canaryEnded(l, m.pilot(l.Pilot).Host) // the node may have another
+		}
 		m.emit(&LeaseLapsed{Lease: l.ID, Task: l.Task, Pilot: l.Pilot})
 		m.move(d, t, oneJob(j), protocol.TaskProcessing, protocol.TaskQueued, ByLapse)
 	}

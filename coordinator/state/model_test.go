@@ -286,6 +286,7 @@ func (m *model) lapse(j *modelJob, t *modelTask) {
 		m.end(t, true)
 		t.state = protocol.TaskError
 	default:
+		m.freeCanary(t)
 		t.lease.state, t.state = Lapsed, protocol.TaskQueued
 	}
 	j.settle()

@@ -29,6 +29,8 @@ func (r *Record) NextDataset() protocol.DatasetID { return r.next }
 // Totals counts the record's things.
 type Totals struct {
 	Datasets, Sites, Pilots, Launches, Leases uint64
+	// Barred counts nodes that are quarantined, on probation or excluded, or whose GPUs are.
+	Barred uint64
 	// Tasks counts tasks by state.
 	Tasks TaskCounts
 }
@@ -45,6 +47,12 @@ func (r *Record) Totals() Totals {
 		Datasets: uint64(r.datasets.Len()), Sites: uint64(r.sites.Len()),
 		Launches: uint64(r.launches.Len()), Pilots: r.running, Leases: r.leases,
 	}
+	r.nodes.Scan(func(_ string, n *Node) bool {
+		if n.State != NodeWatched {
+			t.Barred++
+		}
+		return true
+	})
 	r.datasets.Scan(func(_ protocol.DatasetID, d *dataset) bool {
 		for i := range d.tasks {
 			for s, n := range d.tasks[i].taskCounts(d.jobs) {
