@@ -128,7 +128,11 @@ func (w *writer) bequeath(next *Ledger) error {
 		return all.ForEachBucket(func(name []byte) error { // by log index
 			rows := all.Bucket(name).Cursor()
 			for at, value := rows.Seek(position{index: standing.Applied + 1}.bytes()); at != nil; at, value = rows.Next() {
-				e, err := eventOf(row(value))
+				r, err := checked(at, value)
+				if err != nil {
+					return err
+				}
+				e, err := eventOf(r)
 				if err != nil {
 					return err
 				}
