@@ -21,6 +21,7 @@ import (
 // Times are of any one clock; only their order matters. It is not for concurrent use.
 type History struct {
 	claimed map[protocol.LeaseID]bool
+	open    map[deed]bool // reports whose fate is open
 	tasks   map[protocol.TaskID][]porcupine.Operation
 }
 
@@ -30,7 +31,7 @@ const Never = math.MaxInt64
 
 // NewHistory returns an empty history.
 func NewHistory() *History {
-	return &History{claimed: map[protocol.LeaseID]bool{}, tasks: map[protocol.TaskID][]porcupine.Operation{}}
+	return &History{claimed: map[protocol.LeaseID]bool{}, open: map[deed]bool{}, tasks: map[protocol.TaskID][]porcupine.Operation{}}
 }
 
 // deed is what an operation does to a task.
@@ -75,13 +76,18 @@ func (h *History) Claimed(client int, task protocol.TaskID, lease protocol.Lease
 	}
 }
 
-// Reported notes the answer to a report. Any but OK and stale leaves its fate open, and
+// Reported notes the answer to a report, in the order of calls. Any but OK and stale leaves its fate open, and
 // so does one that never came: its ret is Never.
 func (h *History) Reported(client int, task protocol.TaskID, lease protocol.LeaseID, verdict protocol.Verdict, answer protocol.Code, call, ret int64) {
+	d := deed{deedReport, lease, verdict == protocol.VerdictOK}
 	if ret == Never || answer != protocol.CodeOK && answer != protocol.CodeStale {
+		if h.open[d] {
+			return // one that may have its effect at any time since says as much as many
+		}
+		h.open[d] = true
 		answer, ret = protocol.CodeUnknown, Never
 	}
-	h.add(client, task, deed{deedReport, lease, verdict == protocol.VerdictOK}, answer, call, ret)
+	h.add(client, task, d, answer, call, ret)
 }
 
 // Observe takes the events of one entry that was proposed and first applied between two

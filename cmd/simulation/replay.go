@@ -3,6 +3,7 @@ package simulation
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -84,8 +85,12 @@ func applySame(m *state.Machine, c Committed, answers []state.Answer, events []s
 	if digestOf(events) != digestOf(same) || len(again) != len(answers) {
 		return fmt.Errorf("I-20: two machines differ over the entry at index %d", c.Index)
 	}
-	if answers, events, err := m.Apply(c.Index, c.Term, c.Entry); err != nil || len(answers)+len(events) > 0 {
-		return fmt.Errorf("I-4: the entry at index %d had an effect twice: %v", c.Index, err)
+	answers, events, err = m.Apply(c.Index, c.Term, c.Entry)
+	if err == nil && len(answers)+len(events) > 0 {
+		err = errors.New("it had an effect twice")
+	}
+	if err != nil {
+		return fmt.Errorf("I-4: the entry at index %d again: %w", c.Index, err)
 	}
 	return nil
 }

@@ -173,3 +173,25 @@ func TestAWakeThatIsNotUsedIsPassedOn(t *testing.T) {
 		})
 	})
 }
+
+// A quarantine ends by record time, with nothing released: its pilots must hear of it.
+func TestPilotsOfANodeThatIsReleasedAreWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.do(&state.SetFormat{Format: state.Format})
+		ada := r.person("ada", "producer")
+		p := r.enrol("here")
+		r.do(&state.ExcludeNode{Site: "here", Host: "node"})
+		r.submit(ada, 1, twoTasks)
+		x := p.park(protocol.ExchangeRequest{Want: 1, Wait: 240})
+		synctest.Wait()
+		if x.isDone() {
+			t.Fatalf("a pilot of an excluded node does not wait: %+v, %v", x.reply, x.err)
+		}
+		r.do(&state.ReleaseNode{Site: "here", Host: "node"})
+		synctest.Wait()
+		if !x.isDone() || x.err != nil || len(x.reply.Leases) != 1 {
+			t.Errorf("after the release = %+v, %v; want the lease at once", x.reply, x.err)
+		}
+	})
+}

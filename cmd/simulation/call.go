@@ -1,0 +1,155 @@
+package simulation
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"floe/coordinator/server"
+	"floe/coordinator/state"
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// request is what a client asks a coordinator: the field that is set.
+type request struct {
+	caller   transport.Caller
+	exchange *protocol.ExchangeRequest
+	// site and reports are those of a pass.
+	site    protocol.SiteID
+	reports []protocol.SignedReport
+	// command gives a command, made when the leader looks at its record.
+	command func(m *state.Machine) state.Command
+}
+
+// call is a request on its way. It is answered once, or the client gives it up.
+type call struct {
+	client *process
+	node   *node
+	over   bool
+	gone   []func() // at the node: end what was begun for it
+	done   func(any, error)
+}
+
+// call sends a request. done hears of the answer, or of an error when there is none
+// within a time.
+func (w *World) call(client *process, to *node, r request, within time.Duration, done func(any, error)) *call {
+	c := &call{client: client, node: to, done: done}
+	w.net.send(client, &to.process, func() {
+		gone := to.serve(r, client != nil && client.name[0] != 'c', func(answer any, err error) {
+			w.net.send(&to.process, client, func() { c.end(answer, err) })
+		})
+		if gone != nil {
+			c.gone = append(c.gone, gone)
+		}
+	})
+	client.after(within, func() {
+		if !c.over {
+			c.cancel(fmt.Errorf("no answer: %w", context.DeadlineExceeded))
+		}
+	})
+	return c
+}
+
+func (c *call) end(answer any, err error) {
+	if !c.over {
+		c.over = true
+		c.done(answer, err)
+	}
+}
+
+// cancel gives the call up; the node may hear of that.
+func (c *call) cancel(err error) {
+	if c.over {
+		return
+	}
+	w := c.node.w
+	w.net.send(c.client, &c.node.process, func() {
+		for _, gone := range c.gone {
+			gone()
+		}
+	})
+	c.end(nil, err)
+}
+
+// serve answers a request, or has the leader do it. It returns what ends it when the
+// client has gone, nil where there is nothing to end.
+func (n *node) serve(r request, mayForward bool, reply func(any, error)) (gone func()) {
+	if n.term == 0 {
+		if to := n.raft.leader; to != nil && to != n && mayForward {
+			c := n.w.call(&n.process, to, r, time.Hour, reply)
+			return func() { c.cancel(errGone) }
+		}
+		n.after(0, func() { reply(nil, protocol.Errorf(protocol.CodeUnknown, "no leader is known; repeat the request")) })
+		return nil
+	}
+	defer n.poll()
+	switch {
+	case r.exchange != nil:
+		return n.serveExchange(r, reply)
+	case r.command != nil:
+		c := r.command(n.machine)
+		n.propose(c, func(f server.Fate) { reply(f.Answer, f.Err) })
+	default:
+		a := n.core.Admit(server.Sender{Site: r.site}, r.reports)
+		settle := func(fates []server.Fate) {
+			a.Settle(fates)
+			reply(a.Answers(), nil)
+		}
+		if len(a.Proposals()) == 0 {
+			n.after(0, func() { settle(nil) })
+		} else {
+			n.proposeAll(a.Proposals(), settle)
+		}
+	}
+	return nil
+}
+
+func (n *node) serveExchange(r request, reply func(any, error)) (gone func()) {
+	x, err := n.core.Begin(n.time(), r.caller, r.exchange)
+	if err != nil {
+		n.after(0, func() { reply(nil, err) })
+		return nil
+	}
+	term := n.term
+	s := &session{n: n, x: x, pilot: r.caller.Pilot, free: r.exchange.Free, sequence: r.exchange.Sequence}
+	sent := n.w.now
+	s.reply = func(answer any, err error) {
+		if x, is := answer.(*protocol.ExchangeReply); is && err == nil {
+			n.w.noteRenewed(n, term, sent, r.exchange, x)
+		}
+		reply(answer, err)
+	}
+	n.sessions = append(n.sessions, s)
+	s.step()
+	return s.gone
+}
+
+// noteRenewed notes which leases an exchange that arrived at a time has renewed, if the
+// node led all the while: what a leader says that was deposed is worth nothing.
+func (w *World) noteRenewed(n *node, term uint64, arrived time.Duration, r *protocol.ExchangeRequest, reply *protocol.ExchangeReply) {
+	if n.term != term || n.term != w.newestTerm() {
+		return
+	}
+	for _, h := range r.Held {
+		lost := slices.ContainsFunc(reply.Orders, func(o protocol.Order) bool { return o.Lease == h.Lease })
+		if l, current := n.machine.Lease(h.Task); current && !lost && l.ID == h.Lease && l.State == state.Live {
+			w.books.renewed[h.Lease] = max(w.books.renewed[h.Lease], arrived)
+		}
+	}
+}
+
+// newestTerm is the term of the newest leader.
+func (w *World) newestTerm() (newest uint64) {
+	for _, n := range w.nodes {
+		if n.alive {
+			newest = max(newest, n.term)
+		}
+	}
+	return newest
+}

@@ -1,0 +1,532 @@
+package simulation
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"floe/coordinator/state"
+	real "floe/pilot"
+	"floe/pilot/payload"
+	"floe/protocol"
+	"floe/protocol/transport"
+)
+
+// forged is the evidence of reports that must not count.
+const forged = "forged"
+
+// site is a place with nodes, a spool on each, and a batch system that starts pilots.
+type site struct {
+	process // its glidein
+	id      protocol.SiteID
+	ticket  protocol.Digest
+	hosts   []*host
+}
+
+// host is a node of a site.
+type host struct {
+	name  string
+	has   protocol.Resources
+	spool map[protocol.LeaseID]protocol.SignedReport
+	pilot *pilot // nil while the slot is free
+	// broken hosts fail what they are given.
+	broken bool
+}
+
+// pending are the reports in a host's spool, oldest first.
+func (h *host) pending(limit int) (all []protocol.SignedReport) {
+	ids := make([]protocol.LeaseID, 0, len(h.spool))
+	for id := range h.spool {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b protocol.LeaseID) int { return a.Compare(b) })
+	for _, id := range ids[:min(limit, len(ids))] {
+		all = append(all, h.spool[id])
+	}
+	return all
+}
+
+// delivered removes the reports whose answers are final, as protocol/spool does.
+func (h *host) delivered(answers []protocol.ReportAnswer) {
+	for _, a := range answers {
+		if !a.Code.Retryable() && a.Code != protocol.CodeInternal {
+			delete(h.spool, a.Lease)
+		}
+	}
+}
+
+// pilot is a process with the real conversation.
+type pilot struct {
+	process
+	number  int
+	site    *site
+	host    *host
+	id      protocol.PilotID
+	key     ed25519.PrivateKey
+	end     time.Time // of its slot; zero is not known
+	talk    *real.Conversation
+	at      *node // whom it speaks to
+	call    *call
+	request *protocol.ExchangeRequest
+	sent    time.Duration
+	waiting int // counts rests
+	resting bool
+	asked   time.Duration // when the oldest exchange was sent that may still be granted something
+	enrolls int
+
+	attempts map[protocol.LeaseID]*attempt
+	heard    time.Duration // when it last heard of a coordinator
+	stopped  time.Duration // when it was frozen last
+}
+
+// attempt is a payload: nothing but time and an end.
+type attempt struct {
+	lease   *protocol.Lease
+	begun   time.Duration
+	cause   error // why it was stopped
+	ended   bool
+	report  *protocol.Report
+	settled func(protocol.Code)
+}
+
+func (w *World) launch(s *site, h *host) {
+	w.launched++
+	p := &pilot{
+		process: process{w: w, name: fmt.Sprintf("p%d", w.launched)}, number: w.launched, site: s, host: h,
+		attempts: map[protocol.LeaseID]*attempt{},
+	}
+	seed := make([]byte, ed25519.SeedSize)
+	for i := range seed {
+		seed[i] = byte(w.rng.Uint32())
+	}
+	p.key = ed25519.NewKeyFromSeed(seed)
+	p.id = protocol.PilotID(fmt.Sprintf("p-%d", w.launched))
+	h.pilot = p
+	w.pilots = append(w.pilots, p)
+	p.begin()
+	p.at = w.anyNode()
+	if w.chaotic && w.chance(4) {
+		p.end = p.instant().Time.Add(w.between(5*time.Minute, 100*time.Minute))
+	}
+	w.note("%s starts on %s", p.name, h.name)
+	p.enrol()
+}
+
+func (w *World) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
+
+func (p *pilot) instant() real.Instant { return real.Instant{Time: epoch.Add(p.w.now), Boot: p.w.now} }
+
+func (p *pilot) caller() transport.Caller {
+	c := transport.Caller{Kind: transport.Pilot, Site: p.site.id, Pilot: p.id, Transport: "quic"}
+	if p.number%2 == 0 { // its connection shows its key; others are believed for their signature
+		c.KeyFingerprint = transport.KeyFingerprint(p.key.Public().(ed25519.PublicKey))
+	}
+	return c
+}
+
+// enrol asks until it is let in.
+func (p *pilot) enrol() {
+	p.enrolls++
+	r := request{command: func(*state.Machine) state.Command {
+		return &state.EnrolPilot{
+			Pilot: p.id, Site: p.site.id, TicketHash: p.site.ticket, PublicKey: p.key.Public().(ed25519.PublicKey),
+			Host: p.host.name, Resources: p.host.has, Version: protocol.Version,
+		}
+	}}
+	p.call = p.w.call(&p.process, p.at, r, 30*time.Second, func(answer any, err error) {
+		a, _ := answer.(state.Answer)
+		switch {
+		case err == nil && a.Code == protocol.CodeOK:
+			p.talk = real.NewConversation(p.instant(), real.ConversationConfig{
+				Offer: p.host.has, End: p.end, Idle: 10 * time.Minute,
+				Jitter: func(limit time.Duration) time.Duration { return p.w.between(0, limit) },
+			})
+			p.heard = p.w.now
+			p.next()
+		case err == nil || p.enrolls > 40:
+			p.w.note("%s is not let in: %v %v", p.name, a.Reason, err)
+			p.quit()
+		default:
+			p.at = p.w.anyNode()
+			p.after(p.w.between(time.Second, 20*time.Second), p.enrol)
+		}
+	})
+}
+
+// quit ends the process, whatever it held.
+func (p *pilot) quit() {
+	p.kill()
+	if p.host.pilot == p {
+		p.host.pilot = nil
+	}
+	p.w.pilots = slices.DeleteFunc(p.w.pilots, func(o *pilot) bool { return o == p })
+}
+
+// next asks the conversation what to do, as Pilot does.
+func (p *pilot) next() {
+	if !p.alive || p.call != nil && !p.call.over {
+		return
+	}
+	p.waiting++
+	p.resting = false
+	step := p.talk.Next(p.instant())
+	p.do(step.Effects)
+	switch step.Act {
+	case real.ActEnd:
+		p.w.note("%s ends without a good-bye", p.name)
+		p.quit()
+	case real.ActLeave:
+		p.leave(step.Request)
+	case real.ActRest:
+		p.resting = true
+		waiting := p.waiting
+		p.after(step.Within, func() {
+			if p.waiting == waiting {
+				p.next()
+			}
+		})
+	case real.ActSpeak:
+		p.speak(step.Request, step.Within)
+	}
+}
+
+// nudge lets the pilot speak soon: it has something to say.
+func (p *pilot) nudge() {
+	switch {
+	case p.resting:
+		p.next()
+	case p.call != nil && !p.call.over && p.request != nil && p.request.Wait > 0:
+		p.call.cancel(fmt.Errorf("cut short: %w", context.Canceled))
+	}
+}
+
+func (p *pilot) speak(r *protocol.ExchangeRequest, wait time.Duration) {
+	p.request, p.sent = r, p.w.now
+	if p.asked == 0 {
+		p.asked = p.w.now
+	}
+	if p.w.trace != nil {
+		p.w.note("%s says %d to %s: holds %v, %d reports, wants %d, waits %d", p.name, r.Sequence, p.at.name, r.Held, len(r.Reports), r.Want, r.Wait)
+	}
+	reports := p.decode(r.Reports)
+	p.call = p.w.call(&p.process, p.at, request{caller: p.caller(), exchange: r}, wait+30*time.Second, func(answer any, err error) {
+		p.request = nil
+		reply, _ := answer.(*protocol.ExchangeReply)
+		if err == nil && reply == nil {
+			err = errors.New("no reply")
+		}
+		if err != nil {
+			p.w.note("%s hears nothing: %v", p.name, err)
+			p.noteReports(reports, nil)
+			effects, fatal := p.talk.Failed(p.instant(), err)
+			p.do(effects)
+			if !errors.Is(err, context.Canceled) {
+				p.at = p.w.anyNode()
+			}
+			if fatal {
+				p.w.note("%s is not wanted any more", p.name)
+			}
+			p.next()
+			return
+		}
+		p.hear(reports, reply)
+		p.next()
+	})
+}
+
+func (p *pilot) hear(reports []*protocol.Report, reply *protocol.ExchangeReply) {
+	w := p.w
+	if w.trace != nil {
+		var leases []protocol.LeaseID
+		for i := range reply.Leases {
+			leases = append(leases, reply.Leases[i].ID)
+		}
+		w.note("%s hears: leases %v, orders %v, answers %v", p.name, leases, reply.Orders, reply.Answers)
+	}
+	p.noteReports(reports, reply.Answers)
+	for i := range reply.Leases {
+		l := &reply.Leases[i]
+		// An exchange that was carried twice may have been granted it before.
+		asked := min(p.asked, w.books.proposed[w.books.at[l.ID.Index]])
+		w.books.history.Claimed(p.number, l.Task, l.ID, int64(asked), int64(w.now))
+	}
+	p.asked, p.heard = 0, w.now
+	p.do(p.talk.Heard(p.instant(), reply))
+}
+
+func (p *pilot) decode(signed []protocol.SignedReport) (reports []*protocol.Report) {
+	for i := range signed {
+		if r, err := signed[i].Decode(); err == nil {
+			reports = append(reports, r)
+		} else {
+			p.w.fail(err)
+		}
+	}
+	return reports
+}
+
+// noteReports enters reports and their answers into the history; nil are no answers.
+func (p *pilot) noteReports(reports []*protocol.Report, answers []protocol.ReportAnswer) {
+	p.w.noteReports(p.number, p.sent, reports, answers)
+}
+
+func (w *World) noteReports(client int, sent time.Duration, reports []*protocol.Report, answers []protocol.ReportAnswer) {
+	for i, r := range reports {
+		code, ret := protocol.CodeUnknown, int64(Never)
+		if i < len(answers) {
+			code, ret = answers[i].Code, int64(w.now)
+			if code == protocol.CodeBadRequest && r.Evidence != forged {
+				w.broken("I-4", "the report of lease %v is answered %s", r.Lease, answers[i].Reason)
+			}
+		}
+		if r.Evidence != forged {
+			w.books.history.Reported(client, r.Task, r.Lease, r.Verdict, code, int64(sent), ret)
+		}
+	}
+}
+
+// leave says good-bye, with what is in the spool.
+func (p *pilot) leave(r *protocol.ExchangeRequest) {
+	r.Reports = p.host.pending(protocol.MaxReports)
+	reports := p.decode(r.Reports)
+	p.sent = p.w.now
+	p.w.note("%s leaves (%s) with %d reports", p.name, r.Reason, len(r.Reports))
+	p.call = p.w.call(&p.process, p.at, request{caller: p.caller(), exchange: r}, 10*time.Second, func(answer any, err error) {
+		if reply, is := answer.(*protocol.ExchangeReply); is && err == nil {
+			p.noteReports(reports, reply.Answers)
+			p.host.delivered(reply.Answers)
+		} else {
+			p.noteReports(reports, nil)
+		}
+		p.quit()
+	})
+}
+
+// do carries effects out.
+func (p *pilot) do(effects []real.Effect) {
+	for _, e := range effects {
+		switch a := p.attempts[e.Lease]; e.Kind {
+		case real.EffectBegin:
+			p.run(e.Grant)
+		case real.EffectStop:
+			p.w.note("%s stops %v: %v", p.name, e.Lease, e.Cause)
+			if a != nil && a.cause == nil && !a.ended {
+				a.cause = e.Cause
+				p.after(p.w.between(50*time.Millisecond, 10*time.Second), func() { p.ended(a, protocol.VerdictPreempted) })
+			} else if a != nil && a.cause == nil {
+				a.cause = e.Cause
+			}
+		case real.EffectSettle:
+			if a != nil && a.settled != nil {
+				settled := a.settled
+				a.settled = nil
+				p.after(0, func() { settled(e.Code) })
+			}
+			if e.Deliver {
+				delete(p.host.spool, e.Lease)
+			}
+		}
+	}
+}
+
+// run is an attempt from lease to clean-up, as Pilot.run is.
+func (p *pilot) run(l *protocol.Lease) {
+	w := p.w
+	a := &attempt{lease: l, begun: w.now}
+	p.attempts[l.ID] = a
+	staging, running, copying := w.between(100*time.Millisecond, 5*time.Second), w.between(time.Second, 100*time.Second), w.between(100*time.Millisecond, 5*time.Second)
+	if w.chance(10) {
+		running *= 20
+	}
+	p.after(0, func() { p.talk.Phase(l.ID, protocol.PhaseStaging) })
+	p.after(staging, func() { p.talk.Phase(l.ID, protocol.PhaseRunning) })
+	p.after(staging+running, func() { p.talk.Phase(l.ID, protocol.PhaseCopying) })
+	p.after(staging+running+copying, func() { p.ended(a, w.outcome(p, l)) })
+}
+
+// outcome draws how an attempt ends.
+func (w *World) outcome(p *pilot, l *protocol.Lease) protocol.Verdict {
+	switch {
+	case w.operator.doomed(l.Task):
+		return protocol.VerdictPayload
+	case p.host.broken && w.rng.IntN(10) < 8:
+		return protocol.VerdictNode
+	case w.chaotic && w.chance(8) || w.chance(40):
+		v := protocol.Verdicts[w.rng.IntN(len(protocol.Verdicts))]
+		if raises := v == protocol.VerdictMemory || v == protocol.VerdictWalltime || v == protocol.VerdictDisk; raises && l.Attempt > 3 || !v.Reportable() {
+			return protocol.VerdictOK
+		}
+		return v
+	}
+	return protocol.VerdictOK
+}
+
+// ended reports an attempt whose payload has ended, once.
+func (p *pilot) ended(a *attempt, verdict protocol.Verdict) {
+	w := p.w
+	if a.ended {
+		return
+	}
+	a.ended = true
+	if a.cause != nil {
+		verdict = protocol.VerdictPreempted
+	} else if silent := w.now - p.heard; silent > timing.Fence+3*time.Minute && p.stopped < p.heard {
+		// It looks at least that often: an exchange, a pause.
+		w.broken("I-10", "%s ran the payload of %v though no coordinator answered for %v", p.name, a.lease.ID, silent)
+	}
+	if errors.Is(a.cause, payload.ErrAbandoned) {
+		p.over(a)
+		return
+	}
+	publishes := verdict == protocol.VerdictOK && w.chance(2)
+	l := a.lease
+	a.report = &protocol.Report{
+		Lease: l.ID, Task: l.Task, Pilot: p.id, Passkey: l.Passkey, Verdict: verdict, Host: p.host.name, Cleaned: !publishes,
+		Usage:       protocol.Usage{WallMillis: (w.now - a.begun).Milliseconds(), Cores: 1},
+		StartedUnix: epoch.Add(a.begun).Unix(), EndedUnix: epoch.Add(w.now).Unix(),
+	}
+	if verdict == protocol.VerdictOK {
+		out := fmt.Sprintf("out.%d", l.Task.Task)
+		a.report.Statistics = []protocol.Statistic{{Name: "events", Value: float64(w.rng.IntN(1000))}, {Name: "energy", Value: w.rng.Float64()}}
+		a.report.Outputs = []protocol.FileRecord{{
+			Type: protocol.FileJobTemp, Name: out, URL: "https://storage.example/" + l.ID.String(), Size: 3,
+			Digest: protocol.DigestOf([]byte(out + l.ID.String())),
+		}}
+		if publishes {
+			a.report.Outputs[0].Published = "https://storage.example/" + out
+		}
+	}
+	if verdict == protocol.VerdictData && len(l.Inputs) > 0 {
+		a.report.BadInput = l.Inputs[w.rng.IntN(len(l.Inputs))].Name
+	}
+	w.books.sent[l.ID] = a.report.Statistics
+	p.checkInputs(l)
+	p.deliver(a, func(code protocol.Code) {
+		switch real.ErrandAfter(code, a.report) {
+		case real.ErrandPublish:
+			p.talk.Phase(l.ID, protocol.PhaseCleaning)
+			p.after(w.between(100*time.Millisecond, 20*time.Second), func() {
+				if w.chance(20) {
+					p.talk.Forgo(l.ID)
+					p.over(a)
+					return
+				}
+				a.report.Cleaned = true
+				p.deliver(a, func(protocol.Code) { p.over(a) })
+			})
+		default:
+			p.over(a)
+		}
+	})
+}
+
+// checkInputs checks that a lease names the files of attempts that counted.
+func (p *pilot) checkInputs(l *protocol.Lease) {
+	for i := range l.Inputs {
+		f := &l.Inputs[i]
+		if !bytes.Contains([]byte(f.URL), []byte("storage.example")) || f.Digest.IsZero() {
+			p.w.broken("I-12", "lease %v reads %+v", l.ID, *f)
+		}
+	}
+}
+
+// deliver keeps a report on disk and has it sent; settled hears of its fate.
+func (p *pilot) deliver(a *attempt, settled func(protocol.Code)) {
+	report := *a.report
+	signed, err := protocol.SignReport(&report, p.key)
+	if err != nil {
+		p.w.fail(err)
+		return
+	}
+	p.after(p.w.between(time.Millisecond, 20*time.Millisecond), func() {
+		p.host.spool[report.Lease] = signed
+		if !p.talk.Report(report.Lease, &signed, report.Cleaned) {
+			settled(protocol.CodeUnknown)
+			return
+		}
+		a.settled = settled
+		if p.w.chaotic && p.w.chance(10) {
+			p.forge(&report)
+		}
+		p.nudge()
+	})
+}
+
+// forge sends reports that must not count: with another passkey, or another's signature.
+func (p *pilot) forge(r *protocol.Report) {
+	f := *r
+	f.Evidence, f.Verdict, f.Outputs = forged, protocol.VerdictOK, nil
+	key := p.key
+	if p.w.chance(2) {
+		f.Passkey = "0000000000000000"
+	} else {
+		key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	}
+	signed, err := protocol.SignReport(&f, key)
+	if err != nil {
+		p.w.fail(err)
+		return
+	}
+	p.w.call(&p.process, p.w.anyNode(), request{site: p.site.id, reports: []protocol.SignedReport{signed}}, 30*time.Second, func(any, error) {})
+}
+
+func (p *pilot) over(a *attempt) {
+	delete(p.attempts, a.lease.ID)
+	p.talk.Over(a.lease.ID)
+	p.nudge()
+}
+
+// crash kills a pilot, or its whole node: what is in the spool stays.
+func (p *pilot) crash() {
+	p.w.note("%s is killed", p.name)
+	if p.call != nil && !p.call.over {
+		c := p.call
+		c.over = true
+		if p.request != nil {
+			p.noteReports(p.decode(p.request.Reports), nil)
+		}
+		if p.w.chance(2) { // its connection ends, and the coordinator sees it
+			p.w.after(p.w.between(time.Millisecond, time.Second), func() {
+				for _, gone := range c.gone {
+					gone()
+				}
+			})
+		}
+	}
+	p.quit()
+}
+
+// pass is a glidein pass: it delivers what lies in the spools of its site, and starts
+// pilots where slots are free.
+func (s *site) pass() {
+	w := s.w
+	s.after(w.between(2*time.Minute, 5*time.Minute), s.pass)
+	for _, h := range s.hosts {
+		if h.pilot == nil && (w.chance(2) || !w.chaotic) {
+			w.launch(s, h)
+		}
+		signed := h.pending(protocol.MaxReports)
+		if len(signed) == 0 {
+			continue
+		}
+		var reports []*protocol.Report
+		for i := range signed {
+			if r, err := signed[i].Decode(); err == nil {
+				reports = append(reports, r)
+			}
+		}
+		sent := w.now
+		w.call(&s.process, w.anyNode(), request{site: s.id, reports: signed}, time.Minute, func(answer any, err error) {
+			answers, _ := answer.([]protocol.ReportAnswer)
+			if err != nil {
+				answers = nil
+			}
+			w.noteReports(0, sent, reports, answers)
+			h.delivered(answers)
+		})
+	}
+}

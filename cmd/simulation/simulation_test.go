@@ -1,0 +1,87 @@
+package simulation
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+var (
+	seeds   = flag.Int("seeds", 200, "how many seeds to run")
+	oneSeed = flag.Uint64("seed", 0, "the one seed to run, with its trace")
+	minutes = flag.Int("minutes", 0, "virtual minutes full of faults; 0 is the default")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	debug.SetGCPercent(400) // a run lives shortly
+	os.Exit(m.Run())
+}
+
+// TestSeeds runs federations, one per seed.
+func TestSeeds(t *testing.T) {
+	if *oneSeed != 0 {
+		r, err := Run(*oneSeed, Options{Minutes: *minutes, Trace: os.Stdout, Replay: true})
+		t.Logf("seed %d: %d entries, %d attempts, %d pilots in %v, trace %x", r.Seed, r.Entries, r.Attempts, r.Pilots, r.Virtual, r.Trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	var entries, attempts, undecided int
+	var virtual time.Duration
+	if testing.Short() {
+		*seeds = min(*seeds, 30)
+	}
+	for seed := range uint64(*seeds) {
+		r, err := Run(seed+1, Options{Minutes: *minutes, Replay: seed%8 == 0})
+		if err != nil {
+			t.Error(report(t, seed+1, err))
+			continue
+		}
+		entries, attempts, undecided, virtual = entries+r.Entries, attempts+r.Attempts, undecided+r.Undecided, virtual+r.Virtual
+	}
+	t.Logf("%d seeds, %v of virtual time: %d entries, %d attempts, %d tasks undecided", *seeds, virtual, entries, attempts, undecided)
+}
+
+// report runs a seed again, which must fail in the same way, and keeps its trace.
+func report(t *testing.T, seed uint64, err error) error {
+	t.Helper()
+	f, ferr := os.CreateTemp("", "floe-simulation-*.trace")
+	if ferr != nil {
+		return errors.Join(err, ferr)
+	}
+	defer f.Close()
+	_, again := Run(seed, Options{Minutes: *minutes, Trace: f})
+	if again == nil || again.Error() != err.Error() {
+		t.Errorf("seed %d does not repeat itself: %v, then %v", seed, err, again)
+	}
+	t.Logf("trace: %s; again: go test ./cmd/simulation -run Seeds -seed %d", f.Name(), seed)
+	return err
+}
+
+// The same seed must give the same run, to the last event, or it could not be looked at
+// again.
+func TestASeedRepeatsItself(t *testing.T) {
+	for _, seed := range []uint64{3, 14, 15} {
+		var first, second bytes.Buffer
+		a, err := Run(seed, Options{Minutes: 10, Trace: &first})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Run(seed, Options{Minutes: 10, Trace: &second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Trace != b.Trace || !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Errorf("seed %d: traces %x and %x", seed, a.Trace, b.Trace)
+		}
+		if quiet, err := Run(seed, Options{Minutes: 10}); err != nil || quiet.Trace != a.Trace {
+			t.Errorf("seed %d: without a trace it is another run: %v", seed, err)
+		}
+	}
+}
