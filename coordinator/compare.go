@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"floe/coordinator/history"
 	"floe/coordinator/replica"
 	"floe/protocol"
 )
@@ -36,8 +37,11 @@ const ExitAstray = 76
 
 // ExitCode maps what Run returned to the exit code of the process.
 func ExitCode(err error) int {
-	if errors.Is(err, ErrAstray) {
+	switch {
+	case errors.Is(err, ErrAstray):
 		return ExitAstray
+	case errors.Is(err, history.ErrWrite):
+		return replica.ExitCode(replica.ErrLogStore) // a disk is a disk
 	}
 	return replica.ExitCode(err)
 }

@@ -95,6 +95,8 @@ type world struct {
 	site  string // the site's directory
 	env   []string
 	nodes map[string]*node
+
+	submitting *submitting // nil unless somebody submits all the time
 }
 
 // node is one coordinator.
@@ -297,12 +299,16 @@ func (w *world) ok(args ...string) string {
 // ask runs a command with -o json and decodes its answer, all of it.
 func ask[T any](w *world, args ...string) T {
 	w.t.Helper()
-	var v T
-	text := w.ok(append(args, "-o", "json")...)
+	return decode[T](w, w.ok(append(args, "-o", "json")...))
+}
+
+// decode reads what a command printed with -o json, all of it.
+func decode[T any](w *world, text string) (v T) {
+	w.t.Helper()
 	d := json.NewDecoder(strings.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&v); err != nil {
-		w.t.Fatalf("floe %s: %v in %s", strings.Join(args, " "), err, text)
+		w.t.Fatalf("%T: %v in %s", v, err, text)
 	}
 	return v
 }

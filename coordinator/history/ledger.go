@@ -110,6 +110,10 @@ func newGeneration(number uint64) *generation {
 	return &generation{number, btree.NewBTreeGOptions(func(a, b key) bool { return a.compare(b) < 0 }, btree.Options{NoLocks: true})}
 }
 
+// ErrWrite means that Run could not write: the coordinator must stop. The cause is
+// wrapped with it.
+var ErrWrite = errors.New("history cannot be written")
+
 // ErrStopped means that Run has returned: nothing more will be written. The cause
 // is wrapped with it.
 var ErrStopped = errors.New("history is no longer written")
@@ -225,7 +229,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	g.Go(func() error { return l.sealGenerations(inner) })
 	err := g.Wait()
 	if err != nil {
-		err = fmt.Errorf("history: %w", err)
+		err = fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	l.cause = err
 	close(l.stopped)

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"floe/protocol"
@@ -77,4 +80,29 @@ func (c *client) fresh(ctx context.Context, path string, out any) error {
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
+}
+
+// figures are what a coordinator says of itself to Prometheus, by name.
+func (c *client) figures(ctx context.Context) (map[string]float64, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if err := transport.ResponseError(resp); err != nil {
+		return nil, err
+	}
+	all := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		if v, err := strconv.ParseFloat(text, 64); err == nil {
+			all[name] = v
+		}
+	}
+	return all, lines.Err()
 }

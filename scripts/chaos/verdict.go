@@ -278,4 +278,38 @@ func (v *verdict) sameRecord(ctx context.Context, f *federation) {
 		return
 	}
 	v.trace.note("all three have applied entry %d, and history has it", all[0].Applied)
+	v.compared(ctx, f, all[0].Applied)
+}
+
+// comparedEvery is how many entries lie between two that coordinators compare.
+const comparedEvery = 1024
+
+// compared waits until each coordinator has found its record equal to the others',
+// by its hashes, and none has found it astray or against an invariant.
+func (v *verdict) compared(ctx context.Context, f *federation, applied uint64) {
+	want := float64(applied) - comparedEvery
+	for _, c := range f.coordinators {
+		var all map[string]float64
+		err := eventually(ctx, 4*time.Minute, func() (err error) {
+			asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			if all, err = c.api.figures(asking); err != nil {
+				return err
+			}
+			if got, ok := all["floe_record_compared_index"]; !ok || got < want {
+				return fmt.Errorf("compared up to %v of %d", got, applied)
+			}
+			return nil
+		})
+		if err != nil {
+			v.trace.fail("%s has not compared its record with the others': %v", c.name, err)
+			continue
+		}
+		for _, figure := range []string{"floe_record_astray", "floe_read_only", "floe_audit_violations", "floe_history_gap"} {
+			if n, ok := all[figure]; !ok || n != 0 {
+				v.trace.fail("%s says %s = %v (known: %v)", c.name, figure, n, ok)
+			}
+		}
+		v.trace.note("%s found its record equal to the others' up to entry %.0f", c.name, all["floe_record_compared_index"])
+	}
 }
