@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"floe/coordinator/blob"
 	"floe/coordinator/state"
@@ -202,18 +203,35 @@ func (s *Server) copies(class blob.Class) int {
 // replicate sends a blob to peers until enough have it. Peers that miss it fetch
 // it when asked for it.
 func (s *Server) replicate(ctx context.Context, info blob.Info, copies int) error {
-	var all []error
-	for _, node := range s.Peers.Others() {
-		if copies == 0 {
-			return nil
-		}
-		if err := s.sendBlob(ctx, node, info); err != nil {
-			all = append(all, fmt.Errorf("coordinator %s: %w", node, err))
-			continue
-		}
-		copies--
+	peers := s.Peers.Others()
+	next := make(chan protocol.NodeID, len(peers))
+	for _, node := range peers {
+		next <- node
 	}
-	if copies > 0 {
+	close(next)
+	var mu sync.Mutex
+	var all []error   // guarded by mu
+	missing := copies // guarded by mu
+	var sending sync.WaitGroup
+	for range copies {
+		sending.Go(func() { // one copy: at the first peer that takes it and has none yet
+			for node := range next {
+				err := s.sendBlob(ctx, node, info)
+				mu.Lock()
+				if err == nil {
+					missing--
+				} else {
+					all = append(all, fmt.Errorf("coordinator %s: %w", node, err))
+				}
+				mu.Unlock()
+				if err == nil {
+					return
+				}
+			}
+		})
+	}
+	sending.Wait()
+	if missing > 0 {
 		s.Logger.Warn("blob has too few copies", "digest", info.Digest, "err", errors.Join(all...))
 		return protocol.Errorf(protocol.CodeUnknown, "blob %v: too few coordinators hold it; repeat", info.Digest)
 	}

@@ -202,6 +202,10 @@ func TestFormatIsRaisedWhenAllSupportIt(t *testing.T) {
 		if !slices.ContainsFunc(problem.Errors, func(e string) bool { return strings.Contains(e, test.names) }) {
 			t.Errorf("%s: named %q, want %q", test.name, problem.Errors, test.names)
 		}
+		exclude := protocol.NodeAction{Action: "exclude", Host: "n1", Reason: "a test"}
+		if err := r.ask(root, "POST", "/v1/sites/mill/nodes", exclude, nil); protocol.CodeOf(err) != protocol.CodeConflict || !strings.Contains(err.Error(), "floe cluster upgrade") {
+			t.Errorf("%s: a verb that needs format 2: %v, want a conflict that names the repair", test.name, err)
+		}
 		if len(proposed) != 0 || format() != 1 {
 			t.Fatalf("%s: proposed %v, format %d; want nothing", test.name, proposed, format())
 		}

@@ -136,7 +136,15 @@ func (s *Server) Restored() { s.revocations.wake(true) }
 // go to the leader, which judges pilots and sites itself.
 func (s *Server) trusts(r *http.Request, caller *transport.Caller, leading, anywhere bool) (err error) {
 	if c := transport.CallerOf(r.Context()); c.Kind == transport.Coordinator {
-		s.Record.Read(func(m *state.Machine) { err = revoked(m, &c) })
+		var here state.Member
+		s.Record.Read(func(m *state.Machine) {
+			err = revoked(m, &c)
+			here, _ = m.Member(s.Node)
+		})
+		if err != nil && r.Header.Get(headerCaller) != "" {
+			// Whoever asked did nothing wrong: they are told to come here.
+			return &protocol.Error{Code: protocol.CodeNotLeader, Leader: here.Address, Message: err.Error()}
+		}
 	}
 	if err == nil && anywhere {
 		s.Record.Read(func(m *state.Machine) { err = revoked(m, caller) })

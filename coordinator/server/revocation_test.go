@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -99,6 +100,24 @@ func TestRevocationsCloseConnections(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a removed coordinator forwards is not held against who asked: they are sent to
+// the leader.
+func TestARemovedCoordinatorDoesNotForward(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	eve := r.person("eve", "viewer")
+	r.do(&state.SetFormat{Format: 2})
+	r.do(&state.PutMember{Node: "c1", Address: "c1.example:443", Raft: "c1.example:444"})
+	r.do(&state.RemoveMember{Node: "c2"})
+	header := eve.Clone()
+	header.Set(headerCaller, `{"kind":1}`)
+	err := transport.ResponseError(r.send(transport.Caller{Kind: transport.Coordinator, Node: "c2"}, header, "GET", "/v1/datasets", nil))
+	var refused *protocol.Error
+	if !errors.As(err, &refused) || refused.Code != protocol.CodeNotLeader || refused.Leader != "c1.example:443" {
+		t.Errorf("forwarded by a removed coordinator: %+v, want not-leader with this one's address", refused)
 	}
 }
 
