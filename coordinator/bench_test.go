@@ -138,7 +138,7 @@ func BenchmarkLife(b *testing.B) {
 				ctx, cancel := context.WithCancel(context.Background())
 				done := make(chan error, 1)
 				go func() { done <- ledger.Run(ctx) }()
-				m := &machine{state: state.New(), ledger: ledger, observe: func([]state.Event) {}}
+				m := &machine{state: state.New(), hashes: newHashes(), ledger: ledger, observe: func([]state.Event) {}}
 				begin := cpuTime(b)
 				b.StartTimer()
 				for i, e := range log {

@@ -219,8 +219,11 @@ func (s *stores) workload(rounds int, told io.Writer) error {
 		if err != nil {
 			return state.Answer{}, fmt.Errorf("%T: %w", c, err)
 		}
-		a, _ := receipt.Answer.(state.Answer)
-		return a, errors.Join(a.Err(), tell("i%d", receipt.Index))
+		a, ok := receipt.Answer.(*state.Answer)
+		if !ok {
+			return state.Answer{}, fmt.Errorf("%T: answer of type %T", c, receipt.Answer)
+		}
+		return *a, errors.Join(a.Err(), tell("i%d", receipt.Index))
 	}
 	pilot := func(n int) protocol.PilotID { return protocol.PilotID(fmt.Sprintf("p%d", n)) }
 	big := protocol.Resources{Cores: 64, Memory: 1000 * protocol.GB, Disk: 1000 * protocol.GB}

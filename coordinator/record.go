@@ -78,7 +78,7 @@ func (m *machine) Apply(index, term uint64, entry []byte) ([]any, error) {
 	m.observe(events)
 	all := make([]any, len(answers))
 	for i := range answers {
-		all[i] = answers[i]
+		all[i] = &answers[i]
 	}
 	return all, nil
 }
@@ -205,8 +205,9 @@ func (r *record) ProposeAll(ctx context.Context, commands []state.Command) []ser
 			fate.Err = r.refusal(o.Err)
 			continue
 		}
-		var ok bool
-		if fate.Answer, ok = o.Answer.(state.Answer); !ok {
+		if a, ok := o.Answer.(*state.Answer); ok {
+			fate.Answer = *a
+		} else {
 			fate.Err = fmt.Errorf("entry %d: answer of type %T", o.Index, o.Answer)
 		}
 	}

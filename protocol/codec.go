@@ -51,21 +51,19 @@ func Marshal(v any) ([]byte, error) {
 	if !ok {
 		return encoder.Marshal(v)
 	}
-	w := writers.Get().(*canon.Writer)
-	defer writers.Put(w)
-	w.Reset()
-	c.WriteCanon(w)
-	return bytes.Clone(w.Bytes()), nil
+	b := scratch.Get().(*[]byte)
+	defer scratch.Put(b)
+	*b = canon.Append((*b)[:0], c)
+	return bytes.Clone(*b), nil
 }
 
-var writers = sync.Pool{New: func() any { return canon.NewWriter(nil) }}
+// scratch is memory to write into before the length is known.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // AppendMarshal appends what Marshal gives for v to b.
 func AppendMarshal(b []byte, v any) ([]byte, error) {
 	if c, ok := v.(canon.Writable); ok {
-		w := canon.NewWriter(b)
-		c.WriteCanon(w)
-		return w.Bytes(), nil
+		return canon.Append(b, c), nil
 	}
 	body, err := encoder.Marshal(v)
 	return append(b, body...), err

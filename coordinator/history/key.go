@@ -51,8 +51,10 @@ func (p position) before(q position) bool {
 func (p position) String() string { return fmt.Sprintf("%d-%d", p.index, p.ordinal) }
 
 // bytes are the key of the journal.
-func (p position) bytes() []byte {
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, p.index), p.ordinal)
+func (p position) bytes() []byte { return p.append(make([]byte, 0, 12)) }
+
+func (p position) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, p.index), p.ordinal)
 }
 
 func placeOf(e *state.Event) position { return position{e.Index, e.Ordinal} }
@@ -64,7 +66,7 @@ func makeKey(t table, task protocol.TaskID, lease protocol.LeaseID, at position)
 	binary.BigEndian.PutUint32(k[keyJob:], uint32(task.Job))
 	id := lease.Bytes()
 	copy(k[keyLease:], id[:])
-	copy(k[keyPlace:], at.bytes())
+	at.append(k[keyPlace:keyPlace])
 	return k
 }
 

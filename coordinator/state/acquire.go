@@ -52,6 +52,9 @@ func (a *Acquire) apply(m *Machine) Answer {
 	return Answer{Grants: grants}
 }
 
+// usualWant is how many tasks a pilot asks for at most, as a rule: one per slot.
+const usualWant = 16
+
 // unserved says why a pilot is given nothing, whatever it has free; empty where it
 // is served.
 func unserved(p *Pilot, s *Site) string {

@@ -68,6 +68,8 @@ const (
 	MaxCommands = 1 << 16
 	// MaxCommandBytes is the largest command. Source: research, invariant I-26.
 	MaxCommandBytes = 256 << 10
+	// usualCommand is about the length of an Acquire, the shortest that comes often.
+	usualCommand = 48
 	// MaxWallStep bounds what a new leader's wall clock may add to record time.
 	// Source: design §3.
 	MaxWallStep = 10 * Minute
@@ -120,6 +122,7 @@ func DecodeEntry(b []byte) (*Entry, error) {
 	if e.Elapsed < 0 {
 		return nil, fmt.Errorf("%w: time runs backwards", errEntry)
 	}
+	e.Commands = make([][]byte, 0, (len(b)-entryHeader)/usualCommand)
 	for rest := b[entryHeader:]; len(rest) > 0; {
 		n, width := binary.Uvarint(rest)
 		if width <= 0 || n == 0 || n > MaxCommandBytes || n > uint64(len(rest)-width) {

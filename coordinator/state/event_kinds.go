@@ -18,6 +18,9 @@ func appendEvent(b []byte, e EventBody) ([]byte, error) {
 	return b, nil
 }
 
+// usualEvent is about how long an event is, on average over a task's life.
+const usualEvent = 128
+
 // EncodeEvents fills in the Encoded of the events of one entry and returns them all,
 // one behind the other. The chain of digests runs over them and history keeps them,
 // so they are written once for both.
@@ -25,7 +28,7 @@ func EncodeEvents(events []Event) (all []byte, err error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
-	all = make([]byte, 0, 96*len(events))
+	all = make([]byte, 0, usualEvent*len(events))
 	ends := make([]int, len(events))
 	for i := range events {
 		if all, err = appendEvent(all, events[i].Body); err != nil {

@@ -3,23 +3,26 @@ package canon
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 )
 
 // Writable writes itself as one item.
 type Writable interface{ WriteCanon(w *Writer) }
 
-// Writer appends items to a buffer. The zero value is ready for use; not
-// concurrently.
+// Writer is where what writes itself goes. It is not for concurrent use.
 type Writer struct{ b []byte }
 
-// NewWriter returns a writer that appends to b.
-func NewWriter(b []byte) *Writer { return &Writer{b} }
+// Append appends v to b.
+func Append(b []byte, v Writable) []byte {
+	w := writers.Get().(*Writer)
+	w.b = b
+	v.WriteCanon(w)
+	b, w.b = w.b, nil
+	writers.Put(w)
+	return b
+}
 
-// Bytes returns what has been written, behind what NewWriter was given.
-func (w *Writer) Bytes() []byte { return w.b }
-
-// Reset forgets what was written and keeps the memory.
-func (w *Writer) Reset() { w.b = w.b[:0] }
+var writers = sync.Pool{New: func() any { return new(Writer) }}
 
 // The major types of CBOR.
 const (
