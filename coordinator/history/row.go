@@ -64,7 +64,7 @@ func makeRow(k key, e *state.Event) (row, error) {
 			return nil, err
 		}
 	}
-	r := make(row, 0, rowHeader+len(body))
+	r := make(row, 0, rowHeader+len(body)+checksumSize)
 	r = append(r, k[:]...)
 	r = binary.BigEndian.AppendUint64(r, uint64(e.Time))
 	r = binary.BigEndian.AppendUint64(r, uint64(e.Wall))
