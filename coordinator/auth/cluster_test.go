@@ -6,9 +6,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base32"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -291,6 +295,32 @@ func TestPasskeyDependsOnEverything(t *testing.T) {
 			t.Errorf("%s gives the passkey of %s", what, before)
 		}
 		seen[p.Reveal()] = what
+	}
+}
+
+// The derivation is HKDF, as the standard library has it.
+func TestPasskeyIsHKDF(t *testing.T) {
+	var epoch [32]byte
+	var nonce [16]byte
+	var fingerprint protocol.Digest
+	for range 100 {
+		_, _ = rand.Read(epoch[:])
+		_, _ = rand.Read(nonce[:])
+		_, _ = rand.Read(fingerprint[:])
+		task, lease := protocol.TaskID{Dataset: protocol.DatasetID(epoch[0]), Job: protocol.JobIndex(epoch[1]), Task: 7}, protocol.LeaseID{Index: uint64(nonce[0]), Ordinal: 5}
+		info := []byte("floe passkey v1\x00")
+		info = binary.BigEndian.AppendUint32(info, uint32(task.Dataset))
+		info = binary.BigEndian.AppendUint32(info, uint32(task.Job))
+		info = binary.BigEndian.AppendUint16(info, uint16(task.Task))
+		id := lease.Bytes()
+		key, err := hkdf.Key(sha256.New, epoch[:], nonce[:], string(append(append(info, id[:]...), fingerprint[:]...)), 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "floe_pk_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(key))
+		if got := Passkey(epoch, task, lease, fingerprint, nonce).Reveal(); got != want {
+			t.Fatalf("Passkey = %s, want %s", got, want)
+		}
 	}
 }
 
