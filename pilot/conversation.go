@@ -399,14 +399,16 @@ func (c *Conversation) Phase(lease protocol.LeaseID, phase protocol.Phase) {
 	}
 }
 
-// Report takes a report that is on disk, for the exchanges that follow. It returns
-// false when none will: the report stays where it is.
+// Report takes a report that is on disk, for the exchanges that follow. What its
+// payload ran on is free: the exchange that reports asks for more work. It returns
+// false when none will follow: the report stays where it is.
 func (c *Conversation) Report(lease protocol.LeaseID, report *protocol.SignedReport, last bool) bool {
 	h := c.find(lease)
 	if c.ended || h == nil {
 		return false
 	}
 	h.report, h.last, c.awake = report, last, true
+	c.packing.finish(lease)
 	return true
 }
 

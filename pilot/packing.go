@@ -39,6 +39,13 @@ func (p *packing) take(l *protocol.Lease) share {
 	return s
 }
 
+// finish gives back what an attempt ran on; its disk stays until it has cleaned up.
+func (p *packing) finish(id protocol.LeaseID) {
+	if s, taken := p.used[id]; taken {
+		p.used[id] = share{disk: s.disk}
+	}
+}
+
 func (p *packing) release(id protocol.LeaseID) { delete(p.used, id) }
 
 // cards are the GPUs that are left.

@@ -426,7 +426,9 @@ func (c *Core) lease(g *state.Grant, pilot *state.Pilot) protocol.Lease {
 			l.Options[o.Name] = o.Value
 		}
 	}
-	c.record.Read(func(m *state.Machine) { l.Inputs = m.Inputs(g.Lease.Task) })
+	if len(g.Task.Parents) > 0 {
+		c.record.Read(func(m *state.Machine) { l.Inputs = m.Inputs(g.Lease.Task) })
+	}
 	return l
 }
 
