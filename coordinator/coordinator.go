@@ -91,7 +91,7 @@ func (n *node) open() (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
-		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Hashes: n.hashes, Metrics: n.metricsHandler(),
+		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Hashes: n.hashes, Backup: n.backup, Metrics: n.metricsHandler(),
 		Timing: c.Server, Format: c.Format, Logger: log,
 		Disconnect: n.disconnect, Space: n.disk.now,
 	})

@@ -18,7 +18,8 @@ func clusterCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return get(c, "/v1/cluster", printCluster) },
 	}
 	outputFlag(status)
-	c.AddCommand(status, clusterAddCommand(), clusterRemoveCommand(), clusterTransferCommand(), clusterSnapshotCommand(), clusterUpgradeCommand())
+	c.AddCommand(status, clusterAddCommand(), clusterRemoveCommand(), clusterTransferCommand(), clusterSnapshotCommand(), clusterUpgradeCommand(),
+		clusterBackupCommand(), clusterRestoreCommand(), clusterRecoverCommand())
 	return c
 }
 

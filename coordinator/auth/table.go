@@ -52,6 +52,7 @@ var Table = []Rule{
 	{Pattern: "POST /v1/cluster/snapshot", Any: Operators},
 	{Pattern: "POST /v1/cluster/format", Any: Admin},
 	{Pattern: "GET /v1/events", Any: People},
+	{Pattern: "GET /v1/cluster/backup", Any: Admin},
 	{Pattern: "GET /metrics", Any: People},
 	{Pattern: "POST /v1/tokens", Any: Admin},
 	{Pattern: "GET /v1/tokens", Any: Admin},

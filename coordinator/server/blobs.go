@@ -59,6 +59,11 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// OpenBlob opens a blob here or, where it is missing, at a peer.
+func (s *Server) OpenBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, protocol.ByteSize, error) {
+	return s.openBlob(ctx, d, true)
+}
+
 // openBlob opens a blob here or, where ask says so, at a peer.
 func (s *Server) openBlob(ctx context.Context, d protocol.Digest, ask bool) (io.ReadCloser, protocol.ByteSize, error) {
 	f, info, err := s.Blobs.Open(d)

@@ -34,6 +34,7 @@ func (s *Server) routes() error {
 		{"GET /v1/datasets/{dataset}/steering", false, s.steering},
 		{"GET /v1/datasets/{dataset}/jobs/{job}/tasks/{task}/log", false, s.log},
 		{"GET /v1/events", false, s.events},
+		{"GET /v1/cluster/backup", false, s.backup},
 		{"GET /metrics", true, s.metrics},
 	}
 	inner := http.NewServeMux()

@@ -83,6 +83,8 @@ type Config struct {
 	Membership Membership
 	// Hashes tells what this coordinator's record is known by, also at one index.
 	Hashes func(at uint64) protocol.HashesReply
+	// Backup writes a backup of this coordinator.
+	Backup func(ctx context.Context, w io.Writer) error
 	// Metrics serves this coordinator's figures.
 	Metrics http.Handler
 	Timing  Timing

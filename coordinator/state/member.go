@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"iter"
 
 	"floe/protocol"
 )
@@ -104,6 +105,9 @@ func (r *Record) Member(id protocol.NodeID) (Member, bool) {
 	m, known := value(r.members.Get(id))
 	return m, known && m.Removed == 0
 }
+
+// Members yields all coordinators by name, those that were removed included.
+func (r *Record) Members() iter.Seq[Member] { return values(r.members.Scan) }
 
 // RemovedMember tells whether a coordinator of this name was removed for good.
 func (r *Record) RemovedMember(id protocol.NodeID) bool {
