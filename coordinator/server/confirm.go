@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"floe/protocol"
 )
@@ -33,18 +34,18 @@ func (s *Server) certain(ctx context.Context, term uint64, err error) error {
 	return errDeposed
 }
 
-// isFinal tells whether a reply makes a pilot give up work: it is ordered to, or a
-// report is called stale.
-func isFinal(reply *protocol.ExchangeReply) bool {
+// IsFinal tells whether a reply makes a pilot give up work: it is ordered to, or a
+// report is called stale. Only a proven leader gives it.
+func IsFinal(reply *protocol.ExchangeReply) bool {
 	for _, o := range reply.Orders {
 		if o.Kind == protocol.OrderAbandon {
 			return true
 		}
 	}
-	for _, a := range reply.Answers {
-		if a.Code != protocol.CodeOK && !a.Code.Retryable() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(reply.Answers, isRefused)
+}
+
+// isRefused tells whether a report is refused for good: it leaves its spool.
+func isRefused(a protocol.ReportAnswer) bool {
+	return a.Code != protocol.CodeOK && !a.Code.Retryable()
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"floe/coordinator/state"
@@ -44,7 +45,7 @@ func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request 
 			if err != nil {
 				return nil, s.certain(ctx, term, err)
 			}
-			if isFinal(reply) && !s.leads(ctx, term) {
+			if IsFinal(reply) && !s.leads(ctx, term) {
 				return nil, errDeposed
 			}
 			reply.Addresses, reply.Leader = s.addresses()
@@ -114,9 +115,18 @@ func (s *Server) appendTail(x *Exchange, t protocol.LogTail) {
 
 // admitReports takes reports that came with a pass of a site.
 func (s *Server) admitReports(ctx context.Context, site protocol.SiteID, reports []protocol.SignedReport) []protocol.ReportAnswer {
+	term, _ := s.Record.Leading()
 	a := s.core.Admit(Sender{Site: site}, reports)
 	a.Settle(s.proposeAll(ctx, a.Proposals()))
-	return a.Answers()
+	answers := a.Answers()
+	if slices.ContainsFunc(answers, isRefused) && !s.leads(ctx, term) {
+		for i := range answers {
+			if isRefused(answers[i]) { // by a record that may be old
+				answers[i].Code, answers[i].Reason = protocol.CodeUnknown, errDeposed.Message
+			}
+		}
+	}
+	return answers
 }
 
 // addresses lists the coordinators' API addresses and the leader's.

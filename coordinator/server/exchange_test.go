@@ -13,6 +13,7 @@ import (
 
 	"floe/coordinator/state"
 	"floe/protocol"
+	"floe/protocol/transport"
 )
 
 func TestATaskFromSubmissionToItsEnd(t *testing.T) {
@@ -233,6 +234,7 @@ func TestALeaderThatWasDeposedEndsNobodysWork(t *testing.T) {
 	stranger := *p
 	stranger.caller.Pilot = protocol.NewPilotID()
 	lost := p.report(&elsewhere, protocol.VerdictOK)
+	unknown := stranger.report(&elsewhere, protocol.VerdictOK)
 	for _, test := range []struct {
 		what  string
 		speak func() error
@@ -247,6 +249,16 @@ func TestALeaderThatWasDeposedEndsNobodysWork(t *testing.T) {
 		}},
 		{"a report on a lease from elsewhere", func() error {
 			_, err := p.speak(protocol.ExchangeRequest{Held: []protocol.HeldLease{held(&granted, protocol.PhaseRunning)}, Reports: []protocol.SignedReport{lost}})
+			return err
+		}},
+		{"a report on a lease from elsewhere, by a pass", func() error {
+			site := transport.Caller{Kind: transport.Site, Site: p.caller.Site, Remote: remote}
+			var reply protocol.LaunchReply
+			// Its pilot is known elsewhere only; a spool forgets what is refused.
+			err := r.callCBOR(site, "/v1/sites/launch", &protocol.LaunchRequest{Reports: []protocol.SignedReport{unknown}}, &reply)
+			if err == nil && reply.Answers[0].Code == protocol.CodeUnknown {
+				err = protocol.Errorf(protocol.CodeUnknown, "%s", reply.Answers[0].Reason)
+			}
 			return err
 		}},
 		{"a dataset that was submitted elsewhere", func() error {
