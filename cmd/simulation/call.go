@@ -3,6 +3,7 @@ package simulation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -96,10 +97,16 @@ func (n *node) serve(r request, mayForward bool, reply func(any, error)) (gone f
 		c := r.command(n.machine)
 		n.propose(c, func(f server.Fate) { reply(f.Answer, f.Err) })
 	default:
+		term := n.term
 		a := n.core.Admit(server.Sender{Site: r.site}, r.reports)
 		settle := func(fates []server.Fate) {
 			a.Settle(fates)
-			reply(a.Answers(), nil)
+			n.certain(term, func(answer any, err error) {
+				if x, is := answer.(*protocol.ExchangeReply); is {
+					answer = x.Answers
+				}
+				reply(answer, err)
+			})(&protocol.ExchangeReply{Answers: a.Answers()}, nil)
 		}
 		if len(a.Proposals()) == 0 {
 			n.after(0, func() { settle(nil) })
@@ -111,12 +118,13 @@ func (n *node) serve(r request, mayForward bool, reply func(any, error)) (gone f
 }
 
 func (n *node) serveExchange(r request, reply func(any, error)) (gone func()) {
+	term := n.term
+	reply = n.certain(term, reply)
 	x, err := n.core.Begin(n.time(), r.caller, r.exchange)
 	if err != nil {
 		n.after(0, func() { reply(nil, err) })
 		return nil
 	}
-	term := n.term
 	s := &session{n: n, x: x, pilot: r.caller.Pilot, free: r.exchange.Free, sequence: r.exchange.Sequence}
 	sent := n.w.now
 	s.reply = func(answer any, err error) {
@@ -128,6 +136,27 @@ func (n *node) serveExchange(r request, reply func(any, error)) (gone func()) {
 	n.sessions = append(n.sessions, s)
 	s.step()
 	return s.gone
+}
+
+// certain lets an answer pass that makes a pilot give something up only if this node
+// has led a term all the time, as the server does.
+func (n *node) certain(term uint64, reply func(any, error)) func(any, error) {
+	return func(answer any, err error) {
+		x, _ := answer.(*protocol.ExchangeReply)
+		var refused *protocol.Error
+		final := err == nil && x != nil && server.IsFinal(x)
+		if !final && (err == nil || !errors.As(err, &refused) || refused.Code.Retryable()) {
+			reply(answer, err)
+			return
+		}
+		n.raft.confirm(func(leads bool) {
+			if leads && n.term == term {
+				reply(answer, err)
+			} else {
+				reply(nil, protocol.Errorf(protocol.CodeUnknown, "leadership moved; repeat the request"))
+			}
+		})
+	}
 }
 
 // noteRenewed notes which leases an exchange that arrived at a time has renewed, if the

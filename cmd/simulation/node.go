@@ -192,7 +192,11 @@ func (n *node) propose(c state.Command, done func(server.Fate)) {
 	}
 	n.gathering = append(n.gathering, &proposal{bytes.Clone(b), done})
 	if len(n.gathering) == 1 {
-		n.after(n.w.between(0, 3*time.Millisecond), n.stamp)
+		wait := n.w.between(0, 3*time.Millisecond)
+		if n.w.chaotic && n.w.chance(100) { // the committer is stalled
+			wait = n.w.between(0, 20*time.Second)
+		}
+		n.after(wait, n.stamp)
 	}
 }
 

@@ -54,6 +54,8 @@ type raft struct {
 	// Of a leader.
 	next, match map[string]uint64
 	answered    map[string]time.Duration
+	round       uint64 // counts questions whether it leads still
+	proofs      []*proof
 	noop        uint64 // its first entry: applied, it leads
 }
 
@@ -85,7 +87,7 @@ func (r *raft) entry(i uint64) *logEntry { return &r.mem.log[i-r.mem.base-1] }
 // start goes on with what is on disk.
 func (r *raft) start() {
 	r.mem = r.disk.clone()
-	r.role, r.leader, r.votes = follower, nil, nil
+	r.role, r.leader, r.votes, r.proofs = follower, nil, nil, nil
 	r.commit, r.applied, r.synced = r.mem.base, r.mem.base, r.last()
 	r.heard = r.n.w.now
 	r.patience = r.n.w.between(electAfter, electWithin)
@@ -217,16 +219,16 @@ func (r *raft) broadcast() {
 // feed sends a peer what it lacks.
 func (r *raft) feed(p *node) {
 	next := r.next[p.name]
-	term, commit := r.mem.term, r.commit
+	term, commit, round := r.mem.term, r.commit, r.round
 	if next <= r.mem.base {
 		base, began, snapshot := r.mem.base, r.mem.began, r.mem.snapshot
-		r.n.w.net.send(&r.n.process, &p.process, func() { p.raft.install(r, term, base, began, snapshot) })
+		r.n.w.net.send(&r.n.process, &p.process, func() { p.raft.install(r, term, round, base, began, snapshot) })
 		return
 	}
 	before := next - 1
 	beforeTerm := r.termAt(before)
 	entries := slices.Clone(r.mem.log[before-r.mem.base:])
-	r.n.w.net.send(&r.n.process, &p.process, func() { p.raft.take(r, term, before, beforeTerm, entries, commit) })
+	r.n.w.net.send(&r.n.process, &p.process, func() { p.raft.take(r, term, round, before, beforeTerm, entries, commit) })
 }
 
 // follow takes a word of a leader; false where it is none any more.
@@ -247,7 +249,7 @@ func (r *raft) follow(l *raft, term uint64) bool {
 	return true
 }
 
-func (r *raft) take(l *raft, term, before, beforeTerm uint64, entries []logEntry, commit uint64) {
+func (r *raft) take(l *raft, term, round, before, beforeTerm uint64, entries []logEntry, commit uint64) {
 	if !r.follow(l, term) {
 		return
 	}
@@ -260,7 +262,7 @@ func (r *raft) take(l *raft, term, before, beforeTerm uint64, entries []logEntry
 	}
 	if r.termAt(before) != beforeTerm || before > r.last() {
 		hint := min(before, r.last()+1)
-		r.reply(l, term, false, hint)
+		r.reply(l, term, round, false, hint)
 		return
 	}
 	for i, e := range entries {
@@ -278,7 +280,7 @@ func (r *raft) take(l *raft, term, before, beforeTerm uint64, entries []logEntry
 	matched := before + uint64(len(entries))
 	r.sync(func() {
 		if r.mem.term == term {
-			r.reply(l, term, true, matched)
+			r.reply(l, term, round, true, matched)
 		}
 	})
 	if commit = min(commit, matched); commit > r.commit {
@@ -287,13 +289,14 @@ func (r *raft) take(l *raft, term, before, beforeTerm uint64, entries []logEntry
 	}
 }
 
-func (r *raft) reply(l *raft, term uint64, ok bool, index uint64) {
+func (r *raft) reply(l *raft, term, round uint64, ok bool, index uint64) {
 	name := r.n.name
 	r.n.w.net.send(&r.n.process, &l.n.process, func() {
 		if l.role != leader || l.mem.term != term {
 			return
 		}
 		l.answered[name] = l.n.w.now
+		l.prove(name, round)
 		if !ok {
 			l.next[name] = max(1, min(index, l.next[name]-1))
 			l.feed(r.n)
@@ -305,6 +308,56 @@ func (r *raft) reply(l *raft, term uint64, ok bool, index uint64) {
 		}
 		l.next[name] = max(l.next[name], index+1)
 	})
+}
+
+// proof is the question whether a node led all the time until it was asked (ReadIndex).
+type proof struct {
+	round uint64
+	by    map[string]bool
+	done  func(bool)
+}
+
+// confirm asks a majority whether this node leads still.
+func (r *raft) confirm(done func(bool)) {
+	if r.role != leader {
+		done(false)
+		return
+	}
+	r.round++
+	r.proofs = append(r.proofs, &proof{r.round, map[string]bool{}, done})
+	r.prove(r.n.name, r.round)
+	if r.role == leader {
+		r.broadcast()
+	}
+}
+
+// prove takes a node's word for all questions up to a round.
+func (r *raft) prove(name string, round uint64) {
+	var open []*proof
+	var done []func(bool)
+	for _, p := range r.proofs {
+		if p.round <= round {
+			p.by[name] = true
+		}
+		if len(p.by) > len(r.n.w.nodes)/2 {
+			done = append(done, p.done)
+		} else {
+			open = append(open, p)
+		}
+	}
+	r.proofs = open
+	for _, d := range done {
+		d(true)
+	}
+}
+
+// disprove answers all questions: it leads no more.
+func (r *raft) disprove() {
+	open := r.proofs
+	r.proofs = nil
+	for _, p := range open {
+		p.done(false)
+	}
 }
 
 // advance commits what a majority has on disk, of its own term.
@@ -321,12 +374,12 @@ func (r *raft) advance() {
 	}
 }
 
-func (r *raft) install(l *raft, term, base, began uint64, snapshot []byte) {
+func (r *raft) install(l *raft, term, round, base, began uint64, snapshot []byte) {
 	if !r.follow(l, term) {
 		return
 	}
 	if base <= r.applied { // it is slow to hear of that
-		r.sync(func() { r.reply(l, term, true, base) })
+		r.sync(func() { r.reply(l, term, round, true, base) })
 		return
 	}
 	r.cuts++
@@ -336,7 +389,7 @@ func (r *raft) install(l *raft, term, base, began uint64, snapshot []byte) {
 	r.n.w.note("%s takes a snapshot at %d", r.n.name, base)
 	r.n.restore()
 	r.applied = base
-	r.sync(func() { r.reply(l, term, true, base) })
+	r.sync(func() { r.reply(l, term, round, true, base) })
 }
 
 // compact replaces the older part of the log by a snapshot.
@@ -359,6 +412,7 @@ func (r *raft) stepDown(term uint64) {
 	r.heard, r.patience = r.n.w.now, r.n.w.between(electAfter, electWithin)
 	if was == leader {
 		r.n.w.note("%s steps down in term %d", r.n.name, r.mem.term)
+		r.disprove()
 		r.n.deposed()
 	}
 }
