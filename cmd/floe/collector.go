@@ -11,8 +11,9 @@ import (
 
 // A coordinator lives on little memory and makes much garbage: with Go's default, the
 // heap may grow by as much as is live, which is so little that the collector takes a
-// fifth of the CPU. paceCollector lets it grow by heapRoom at least, until stop is
-// called. An operator's GOGC is obeyed instead.
+// fifth of the CPU; with ten thousand pilots connected it may grow by a gigabyte.
+// paceCollector lets it grow by heapRoom at least and by moreRoom at most, until stop
+// is called. An operator's GOGC is obeyed instead.
 func paceCollector(ctx context.Context) (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -54,8 +55,12 @@ func keepPace(ctx context.Context) {
 const (
 	// heapRoom is by how much the heap may grow between two collections whatever is
 	// live. Source: docs/benchmarks, memory leaves 400 MiB of its 512.
-	heapRoom       = 160 << 20
+	heapRoom = 160 << 20
+	// moreRoom is by how much it may grow where more than that is live, but for
+	// leastPercent of it. Source: docs/benchmarks, pilots.
+	moreRoom       = 256 << 20
 	defaultPercent = 100
+	leastPercent   = 30
 	mostPercent    = 1600
 )
 
@@ -64,5 +69,6 @@ func collectorPercent(live uint64) int {
 	if live == 0 {
 		return mostPercent
 	}
-	return int(max(defaultPercent, min(mostPercent, math.Round(100*heapRoom/float64(live)))))
+	room := min(max(float64(live), heapRoom), moreRoom)
+	return int(max(leastPercent, min(mostPercent, math.Round(100*room/float64(live)))))
 }

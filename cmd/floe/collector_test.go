@@ -12,7 +12,8 @@ func TestCollectorPercent(t *testing.T) {
 		{heapRoom / 4, 400},
 		{heapRoom - 1, defaultPercent},
 		{heapRoom, defaultPercent},
-		{100 * heapRoom, defaultPercent},
+		{2 * moreRoom, 50},
+		{100 * heapRoom, leastPercent},
 	} {
 		if got := collectorPercent(test.live); got != test.want {
 			t.Errorf("collectorPercent(%d) = %d, want %d", test.live, got, test.want)

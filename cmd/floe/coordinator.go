@@ -98,7 +98,6 @@ func runCoordinator(c *cobra.Command, dir string) error {
 	config.Ready = func(addr net.Addr) {
 		logger.Info("serving", "address", config.Address, "listen", addr.String(), "raft", config.RaftAddress)
 	}
-	go keepHeap(c.Context())
 	if address := text("debug-listen"); address != "" {
 		stop, err := serveDebug(c.Context(), address)
 		if err != nil {
