@@ -27,6 +27,7 @@ type cluster struct {
 	api   *transport.Client
 	// timing is Raft's clock, as floe coordinator names it.
 	timing string
+	env    []string // more of it for coordinators
 }
 
 // node is one coordinator: its directory outlives its process.
@@ -43,8 +44,8 @@ func startCluster(ctx context.Context, r *run, n int) (*cluster, error) {
 }
 
 // startClusterTimed founds a cluster of n coordinators with a clock.
-func startClusterTimed(ctx context.Context, r *run, n int, timing string) (*cluster, error) {
-	c := &cluster{r: r, timing: timing}
+func startClusterTimed(ctx context.Context, r *run, n int, timing string, env ...string) (*cluster, error) {
+	c := &cluster{r: r, timing: timing, env: env}
 	if err := c.found(ctx, n); err != nil {
 		c.close()
 		return nil, fmt.Errorf("start %d coordinators: %w%s", n, err, c.lastWords())
@@ -112,7 +113,7 @@ func (c *cluster) start(ctx context.Context, x *node, flags ...string) error {
 	_ = os.Remove(log) // of the time before, if it was there
 	args := append([]string{"coordinator", x.dir, "--address", x.address, "--log-level", "warn", "--debug-listen", x.debug}, flags...)
 	var err error
-	if x.process, err = startProcess(log, nil, filepath.Join(c.r.bin, "floe"), args...); err != nil {
+	if x.process, err = startProcess(log, c.env, filepath.Join(c.r.bin, "floe"), args...); err != nil {
 		return err
 	}
 	return c.await(ctx, x.name+" to serve", func(ctx context.Context) bool {

@@ -14,10 +14,13 @@ const idlePilots = 10_000
 func pilots(ctx context.Context, r *run) (result, error) {
 	out := result{Unit: "GB", Target: 1.2, AtMost: true}
 	n := idlePilots
+	var env []string
 	if r.quick {
-		n = 500
+		// A small heap may hold much garbage; the one of 10,000 pilots may not. For
+		// extrapolating, this one is kept as clean as that.
+		n, env = 300, []string{"GOGC=35"}
 	}
-	c, err := startCluster(ctx, r, 1)
+	c, err := startClusterTimed(ctx, r, 1, "lan", env...)
 	if err != nil {
 		return out, err
 	}
@@ -52,10 +55,13 @@ func pilots(ctx context.Context, r *run) (result, error) {
 	if err := c.start(ctx, x, "--timing", c.timing); err != nil {
 		return out, err
 	}
-	if err := c.await(ctx, "all pilots to be back", func(ctx context.Context) bool { return idle.parkedSince(storm) == n }); err != nil {
-		return out, fmt.Errorf("%w; %d of %d are back", err, idle.parkedSince(storm), n)
+	for idle.parkedSince(storm) < n && time.Since(storm) < calmWithin && ctx.Err() == nil {
+		pause(ctx, lookEvery)
 	}
 	back := time.Since(storm)
+	if there := idle.parkedSince(storm); there < n {
+		out.Problems = append(out.Problems, fmt.Sprintf("%d of %d pilots are back %.0f s after the storm began", there, n, back.Seconds()))
+	}
 	idle.end()
 	exchanges, failed := idle.speakAll(ctx)
 	after := x.process.usage()
@@ -82,6 +88,9 @@ func pilots(ctx context.Context, r *run) (result, error) {
 		n, float64(first.RSS)/1e9, rss, back.Seconds(), milliseconds(exchanges.quantile(0.5)), milliseconds(exchanges.quantile(0.99))))
 	return out, nil
 }
+
+// calmWithin is how long the storm is waited out.
+const calmWithin = 20 * time.Second
 
 // idlers are pilots that have nothing to do and wait for work.
 type idlers struct {
