@@ -251,6 +251,13 @@ func (w *World) final(o Options) error {
 	if err := w.books.account.Compare(first.machine); err != nil {
 		return err
 	}
+	submissions := map[string]protocol.DatasetID{}
+	for d := range first.machine.Datasets(0) {
+		if other, twice := submissions[d.Facts.Alias]; twice {
+			return fmt.Errorf("I-4: datasets %d and %d come of one submission", d.ID, other)
+		}
+		submissions[d.Facts.Alias] = d.ID
+	}
 	for _, d := range w.operator.datasets {
 		x, known := first.machine.Dataset(d.id)
 		if !known || x.Jobs < d.jobs || x.Facts.Alias != d.key {
