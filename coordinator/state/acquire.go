@@ -44,6 +44,9 @@ func (a *Acquire) apply(m *Machine) Answer {
 		g := grantOf(d, l)
 		take(&free, &g.Granted)
 		m.tried(&standing, l, &g.Granted, &free)
+		if grants == nil {
+			grants = make([]Grant, 0, min(want, usualWant))
+		}
 		grants = append(grants, g)
 	}
 	if len(grants) > 0 && a.Sequence != 0 {
