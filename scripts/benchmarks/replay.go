@@ -69,7 +69,7 @@ func (b batch) document(i int) string {
 	for t, name := range []string{"first", "second", "third", "fourth"}[:b.tasks] {
 		fmt.Fprintf(&s, "  - name: %s\n    requirements: {cpu: 1, memory: %d, disk: 1}\n", name, 1+i%3)
 		if len(parents[t]) > 0 {
-			fmt.Fprintf(&s, "    parents: [%s]\n", strings.Join(parents[t], ", "))
+			fmt.Fprintf(&s, "    depends: [%s]\n", strings.Join(parents[t], ", "))
 		}
 		s.WriteString("    trays: [{name: tray, modules: [{name: nothing, src: /bin/true}]}]\n")
 	}
