@@ -116,15 +116,13 @@ func (q *queue) work(ctx context.Context, l *load, pilots []*simulated, d time.D
 
 // feed adds the jobs that are missing, until ctx ends.
 func (q *queue) feed(ctx context.Context, missing func() int64) error {
-	for {
+	for ctx.Err() == nil {
 		pause(ctx, feedEvery)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err := q.grow(context.WithoutCancel(ctx), missing()); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (q *queue) grow(ctx context.Context, more int64) error {
