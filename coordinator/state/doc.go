@@ -5,7 +5,7 @@
 // gathered. A [Machine] applies entries to its [Record] and returns one [Answer]
 // per command and the [Event]s that happened. A [Frozen] is the record at one log
 // index, read and persisted while the machine goes on. Datasets, their tasks'
-// states, [Lease]s, [Pilot]s, [Site]s, [Launch]es, [User]s and tokens are the
+// states, [Lease]s, [Pilot]s, [Site]s, [Node]s, [Launch]es, [User]s and tokens are the
 // record's things.
 //
 // What is authoritative: the log. The record is what applying it from the start
