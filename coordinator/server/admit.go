@@ -77,7 +77,7 @@ func (s *Server) admit(r route) http.Handler {
 				s.answer(w, req, errDeposed)
 				return
 			}
-			w.Header().Set("Floe-Stale", "yes")
+			w = s.doubt(w, req)
 		}
 		s.answer(w, req, s.certain(req.Context(), term, r.handle(w, req)))
 	})
@@ -154,6 +154,44 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 	return caller, auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups, Token: hash}, nil
 }
 
+// doubt marks an answer as possibly old.
+func (s *Server) doubt(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	w.Header().Set("Floe-Stale", "yes")
+	return &doubtful{ResponseWriter: w, unknown: func() { s.answer(w, r, errNotHereYet) }}
+}
+
+// errNotHereYet is said instead of not found by who may be behind.
+var errNotHereYet = protocol.Errorf(protocol.CodeUnknown, "it is not known here, and no leader can be asked; repeat the request")
+
+// doubtful is the answer of a coordinator that may be behind. What it has it may
+// show; what it lacks may have been made meanwhile, and was acknowledged then (I-17).
+type doubtful struct {
+	http.ResponseWriter
+	unknown  func()
+	replaced bool
+}
+
+// WriteHeader replaces not found by unknown.
+func (d *doubtful) WriteHeader(status int) {
+	if status != http.StatusNotFound || d.replaced {
+		d.ResponseWriter.WriteHeader(status)
+		return
+	}
+	d.replaced = true
+	d.unknown()
+}
+
+// Write drops the body of what was replaced.
+func (d *doubtful) Write(p []byte) (int, error) {
+	if d.replaced {
+		return len(p), nil
+	}
+	return d.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController through.
+func (d *doubtful) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
 // hopByHop are the fields that speak of one connection, not of the request. One
 // that HTTP/2 does not take would break the session all forwarded requests share.
 var hopByHop = []string{
@@ -166,8 +204,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, caller transpor
 	leader := s.Record.Leader()
 	if leader == "" || leader == s.Node || r.Header.Get(headerCaller) != "" {
 		if r.Method == http.MethodGet && caller.Kind == transport.User {
-			w.Header().Set("Floe-Stale", "yes")
-			return to.handle(w, r)
+			w = s.doubt(w, r)
+			s.answer(w, r, to.handle(w, r))
+			return nil
 		}
 		return protocol.Errorf(protocol.CodeUnknown, "no leader is known; repeat the request")
 	}

@@ -171,6 +171,11 @@ func TestWithoutALeaderPeopleReadWhatIsMarkedStale(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Floe-Stale") != "yes" {
 		t.Errorf("GET without a leader = %d, Floe-Stale %q", resp.StatusCode, resp.Header.Get("Floe-Stale"))
 	}
+	for _, target := range []string{"/v1/datasets/99", "/v1/datasets/99/steering"} { // it may be newer than what is here
+		if err := r.ask(ada, "GET", target, nil, nil); protocol.CodeOf(err) != protocol.CodeUnknown {
+			t.Errorf("GET %s without a leader: %v, want unknown", target, err)
+		}
+	}
 	if err := r.ask(ada, "POST", "/v1/datasets", protocol.SubmitRequest{Key: "12345678", Steering: twoTasks, Jobs: 1}, nil); protocol.CodeOf(err) != protocol.CodeUnknown {
 		t.Errorf("submit without a leader: %v, want unknown", err)
 	}

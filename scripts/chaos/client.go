@@ -56,10 +56,11 @@ func (c *client) read(ctx context.Context, path string, out any) (stale bool, er
 		return false, err
 	}
 	defer resp.Body.Close()
+	stale = resp.Header.Get("Floe-Stale") != "" // so may a refusal be
 	if err := transport.ResponseError(resp); err != nil {
-		return false, err
+		return stale, err
 	}
-	return resp.Header.Get("Floe-Stale") != "", json.NewDecoder(resp.Body).Decode(out)
+	return stale, json.NewDecoder(resp.Body).Decode(out)
 }
 
 // fresh asks until an answer comes that is not marked as possibly old.
@@ -71,7 +72,7 @@ func (c *client) fresh(ctx context.Context, path string, out any) error {
 		if err == nil && !stale {
 			return nil
 		}
-		if protocol.CodeOf(err) == protocol.CodeNotFound {
+		if protocol.CodeOf(err) == protocol.CodeNotFound && !stale {
 			return err
 		}
 		select {
