@@ -146,7 +146,7 @@ func TestARevokedTokenEndsItsRequests(t *testing.T) {
 				target := fmt.Sprintf("/v1/events?dataset=%d", id)
 				hers, his := r.open(ada, target), r.open(bob, target)
 				defer his.cancel()
-				time.Sleep(settle)
+				<-time.After(settle)
 				synctest.Wait()
 				if r, ok := revoke.(*state.RevokeToken); ok {
 					r.Hash = token.Secret.Digest()
