@@ -55,7 +55,11 @@ func pilots(ctx context.Context, r *run) (result, error) {
 	if err := c.start(ctx, x, "--timing", c.timing); err != nil {
 		return out, err
 	}
-	for idle.parkedSince(storm) < n && time.Since(storm) < calmWithin && ctx.Err() == nil {
+	calm := calmWithin
+	if r.quick {
+		calm = calmWithinQuick
+	}
+	for idle.parkedSince(storm) < n && time.Since(storm) < calm && ctx.Err() == nil {
 		pause(ctx, lookEvery)
 	}
 	back := time.Since(storm)
@@ -89,8 +93,12 @@ func pilots(ctx context.Context, r *run) (result, error) {
 	return out, nil
 }
 
-// calmWithin is how long the storm is waited out.
-const calmWithin = 20 * time.Second
+// calmWithin is how long the storm is waited out: several handshakes that nobody
+// answers while the coordinator starts. A quick run has time for two.
+const (
+	calmWithin      = time.Minute
+	calmWithinQuick = 22 * time.Second
+)
 
 // idlers are pilots that have nothing to do and wait for work.
 type idlers struct {
