@@ -210,7 +210,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, caller transpor
 		}
 		return protocol.Errorf(protocol.CodeUnknown, "no leader is known; repeat the request")
 	}
-	out := r.Clone(r.Context())
+	ctx, cancel := s.whileLeading(r.Context(), leader)
+	defer cancel()
+	out := r.Clone(ctx)
 	out.RequestURI = ""
 	out.URL.Scheme, out.URL.Host, out.Host = "", "", ""
 	f := forwarded{
@@ -228,7 +230,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, caller transpor
 		out.Header.Del(name)
 	}
 	out.Header.Set(headerCaller, string(text))
-	resp, err := s.Peers.Do(r.Context(), leader, out)
+	resp, err := s.Peers.Do(ctx, leader, out)
 	if err != nil {
 		s.Logger.Debug("not forwarded", "coordinator", leader, "path", r.URL.Path, "err", err)
 		return protocol.Errorf(protocol.CodeUnknown, "the leader did not answer; repeat the request")

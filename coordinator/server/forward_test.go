@@ -23,6 +23,26 @@ func TestAFollowerLeavesTokensItDoesNotKnowToTheLeader(t *testing.T) {
 	}
 }
 
+// A leader that loses its power says nothing more, and TCP hopes for long. Whoever
+// waits for it through a follower is sent away once the follower has left it.
+func TestARequestForwardedToALeaderThatIsLeftIsUnknown(t *testing.T) {
+	t.Parallel()
+	f, _, ada, _ := follower(t)
+	arrived := make(chan struct{})
+	f.peers.nodes["c1"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	})
+	go f.follow(t.Context())
+	answered := make(chan error, 1)
+	go func() { answered <- f.ask(ada, "GET", "/v1/datasets", nil, nil) }()
+	<-arrived
+	f.record.elect("c3")
+	if err := <-answered; protocol.CodeOf(err) != protocol.CodeUnknown {
+		t.Errorf("%v, want unknown", err)
+	}
+}
+
 func TestFieldsOfAConnectionAreNotForwarded(t *testing.T) {
 	t.Parallel()
 	f, leader, ada, _ := follower(t)

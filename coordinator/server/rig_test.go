@@ -206,6 +206,9 @@ func (p *fakePeers) Do(ctx context.Context, node protocol.NodeID, r *http.Reques
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, in)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return w.Result(), nil
 }
 

@@ -151,6 +151,7 @@ type Server struct {
 
 	documents  documents
 	submitting chan struct{} // holds one: a submission under way
+	allegiance allegiance
 }
 
 // New returns a server; Handler serves before Run only what needs no leader.
@@ -181,6 +182,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { s.housekeep(ctx) })
+	work.Go(func() { s.follow(ctx) })
 	work.Go(func() { s.enforceRevocations(ctx) })
 	work.Go(func() { s.keepCopies(ctx) })
 	for {

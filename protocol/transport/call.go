@@ -23,6 +23,8 @@ const maxReply = 64 << 20
 const (
 	firstPause = 250 * time.Millisecond
 	lastPause  = 30 * time.Second
+	// electionPause is the longest pause while coordinators elect a leader.
+	electionPause = 2 * time.Second
 )
 
 // CallOption changes one call.
@@ -120,6 +122,9 @@ func (c *Client) again(err error, idempotent bool, try int) (time.Duration, bool
 			return 0, true
 		}
 		return pause, true
+	case errors.As(err, &e) && e.Code == protocol.CodeUnknown:
+		// A coordinator answers, and has no leader yet: that is a matter of seconds.
+		return max(min(pause, rand.N(electionPause)), e.RetryAfter.Duration()), idempotent
 	case errors.As(err, &e):
 		return max(pause, e.RetryAfter.Duration()), idempotent && e.Code.Retryable()
 	case untrusted(err), errors.Is(err, errClosed):
