@@ -34,9 +34,10 @@ type federation struct {
 	began    time.Time
 	network  *network
 	limits   replica.Limits
+	timing   replica.Timing
 	nodes    []*node
-	losses   int      // of disks
-	wrong    []string // what the leader said of statistics
+	losses   int           // of disks
+	long     time.Duration // what payloads take; 0 leaves it to them
 	sites    []*site
 	admin    protocol.Token
 	pin      protocol.Digest
@@ -51,6 +52,7 @@ type federation struct {
 	arrivals chan *node     // joined in the place of a lost one, to be started
 
 	mu       sync.Mutex
+	fenced   []time.Duration                    // guarded by mu: when payloads were
 	datasets []submitted                        // guarded by mu: acknowledged
 	walls    map[state.UnixMillis]time.Duration // guarded by mu: what clocks were read when
 }
@@ -63,6 +65,7 @@ func newFederation(t *testing.T, seed uint64, root string) *federation {
 		limits: replica.Limits{SnapshotCommands: 100, RetainBytes: 64 << 10},
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
+	f.timing = replica.DefaultTiming()
 	f.arrivals = make(chan *node, 1)
 	f.walls = map[state.UnixMillis]time.Duration{}
 	f.archive = &archive{f: f, entries: map[uint64]replica.Logged{}}
@@ -167,13 +170,17 @@ func (f *federation) welcome() {
 		f.trace.Info("replaced", "at", f.now(), "coordinator", f.nodes[i].name, "by", n.name)
 		f.nodes[i] = n
 		n.start()
-		var all []string
-		for _, n := range f.nodes {
-			all = append(all, n.address())
-		}
-		f.must(f.operator.SetAddresses(all))
+		f.must(f.operator.SetAddresses(f.addresses()))
 	default:
 	}
+}
+
+// addresses are those of all coordinators.
+func (f *federation) addresses() (all []string) {
+	for _, n := range f.nodes {
+		all = append(all, n.address())
+	}
+	return all
 }
 
 // settle waits until nobody can do anything before time passes: nobody writes.
@@ -198,7 +205,7 @@ func (f *federation) open(sites, slots int) {
 			return err == nil && c.Leader != "" && len(c.Members) == i+1 && !slices.ContainsFunc(c.Members, func(m protocol.Member) bool { return !m.Voter })
 		})
 	}
-	f.must(f.operator.SetAddresses([]string{f.nodes[0].address(), f.nodes[1].address(), f.nodes[2].address()}))
+	f.must(f.operator.SetAddresses(f.addresses()))
 	for i := range sites {
 		f.sites = append(f.sites, f.joinSite(i+1, protocol.SiteID(fmt.Sprintf("site%d", i+1)), slots))
 	}

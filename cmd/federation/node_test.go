@@ -12,7 +12,6 @@ import (
 
 	"floe/coordinator"
 	"floe/coordinator/auth"
-	"floe/coordinator/replica"
 	"floe/coordinator/state"
 	"floe/protocol"
 	"floe/protocol/transport"
@@ -106,7 +105,7 @@ func (n *node) start() {
 	c := n.config
 	c.Dir, c.Listen, c.Address, c.Raft, c.RaftAddress = n.dir, n.address(), n.address(), n.raft(), n.raft()
 	c.Network = coordinator.Network{ListenTCP: n.nic.listenTCP, ListenUDP: n.nic.listenUDP, DialTCP: n.nic.dialTCP}
-	c.Timing = replica.DefaultTiming()
+	c.Timing = f.timing
 	c.Timing.Commit = 500 * time.Millisecond // an idle hour is mostly this
 	c.Limits = f.limits
 	c.PromoteAfter = 5

@@ -69,6 +69,11 @@ func (f *federation) runModule(ctx context.Context, task *payload.Task, tray, mo
 	select {
 	case <-wait.C:
 	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), payload.ErrFenced) {
+			f.mu.Lock()
+			f.fenced = append(f.fenced, f.now())
+			f.mu.Unlock()
+		}
 		return fmt.Errorf("ended: %w", context.Cause(ctx))
 	}
 	if f.fails(task) {
@@ -87,6 +92,9 @@ func (f *federation) runModule(ctx context.Context, task *payload.Task, tray, mo
 
 // duration is 1 s to 3 min, and now and then 12 min: longer than a lease.
 func (f *federation) duration(task *payload.Task) time.Duration {
+	if f.long > 0 {
+		return f.long
+	}
 	h := task.Seed ^ uint64(task.ID.Job)*0x9e3779b97f4a7c15 ^ uint64(task.ID.Task)*0xc2b2ae3d27d4eb4f ^ uint64(task.Attempt)*0x165667b19e3779f9
 	h ^= h >> 29
 	h *= 0xbf58476d1ce4e5b9
