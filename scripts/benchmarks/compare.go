@@ -40,19 +40,19 @@ func compare(ctx context.Context, r *run) (result, error) {
 	}
 	floe, err := rateOfFloe(ctx, r, budget)
 	if err != nil {
-		return out, fmt.Errorf("floe: %w", err)
+		return out, fmt.Errorf("rate of floe: %w", err)
 	}
 	queue, err := rateOfWorkQueue(ctx, r, budget)
 	if err != nil {
-		return out, fmt.Errorf("Work Queue: %w", err)
+		return out, fmt.Errorf("rate of Work Queue: %w", err)
 	}
 	slurm, err := rateOfSlurm(ctx, r, budget)
 	if err != nil {
-		return out, fmt.Errorf("Slurm: %w", err)
+		return out, fmt.Errorf("rate of Slurm: %w", err)
 	}
 	spawn, err := rateOfSpawning(ctx, 2*time.Second)
 	if err != nil {
-		return out, fmt.Errorf("bare loop: %w", err)
+		return out, fmt.Errorf("rate of a bare loop: %w", err)
 	}
 	fmt.Fprintf(r, "%-52s %10.1f tasks/s\n", "floe: three coordinators with fsync, one pilot", floe)
 	fmt.Fprintf(r, "%-52s %10.1f tasks/s\n", "Work Queue: one manager in memory, one worker", queue)
