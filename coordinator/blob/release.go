@@ -47,6 +47,23 @@ func (s *Store) Release(ctx context.Context, c Class, owner string) (int, error)
 	}
 }
 
+// Owning returns those of the owners that have a reference of the class, found in
+// one reading: of many owners that may have some, few do.
+func (s *Store) Owning(c Class, owners []string) (some []string, err error) {
+	var prefix []byte
+	err = s.index.View(func(tx *bbolt.Tx) error {
+		at := tx.Bucket(bucketOwned).Cursor()
+		for _, owner := range owners {
+			prefix = append(append(append(prefix[:0], byte(c)), owner...), 0)
+			if k, _ := at.Seek(prefix); bytes.HasPrefix(k, prefix) {
+				some = append(some, owner)
+			}
+		}
+		return nil
+	})
+	return some, err
+}
+
 // removeAtOnce is how many references one transaction removes.
 const removeAtOnce = 256
 

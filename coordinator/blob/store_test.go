@@ -215,6 +215,11 @@ func TestReleaseTakesOneOwnerOnly(t *testing.T) {
 	for _, text := range []string{"a", "b", "c"} {
 		put(t, s, Temp, "job 1", text)
 	}
+	put(t, s, Log, "job 2", "of another class")
+	some, err := s.Owning(Temp, []string{"job 0", "job 1", "job", "job 10", "job 2", "job 100"})
+	if diff := cmp.Diff([]string{"job 1", "job 10"}, some); diff != "" || err != nil {
+		t.Errorf("Owning: %v (-want +got):\n%s", err, diff)
+	}
 	if n, err := s.Release(t.Context(), Temp, "job 1"); n != 3 || err != nil {
 		t.Errorf("Release = %d, %v; want 3", n, err)
 	}

@@ -45,12 +45,22 @@ func (s *Server) housekeep(ctx context.Context) {
 // release frees the temp files of finished jobs: Figure 8's garbage collection.
 // Every coordinator does it for its own copies.
 func (s *Server) release(ctx context.Context) {
-	for _, job := range s.changes.takeFinished() {
-		n, err := s.Blobs.Release(ctx, blob.Temp, jobOwner(job.dataset, job.job))
+	finished := s.changes.takeFinished()
+	owners := make([]string, len(finished))
+	for i, job := range finished {
+		owners[i] = jobOwner(job.dataset, job.job)
+	}
+	owners, err := s.Blobs.Owning(blob.Temp, owners)
+	if err != nil {
+		s.Logger.Warn("temp files of finished jobs stay", "err", err)
+		return
+	}
+	for _, owner := range owners {
+		n, err := s.Blobs.Release(ctx, blob.Temp, owner)
 		if err != nil && ctx.Err() == nil {
-			s.Logger.Warn("temp files of a finished job stay", "dataset", job.dataset, "job", job.job, "err", err)
+			s.Logger.Warn("temp files of a finished job stay", "owner", owner, "err", err)
 			continue
 		}
-		s.Logger.Debug("temp files released", "dataset", job.dataset, "job", job.job, "blobs", n)
+		s.Logger.Debug("temp files released", "owner", owner, "blobs", n)
 	}
 }

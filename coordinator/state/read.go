@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -299,7 +300,15 @@ func (r *Record) Pilot(id protocol.PilotID) (Pilot, bool) {
 	if !known {
 		return Pilot{}, false
 	}
-	return *p.clone(), true
+	return p.forReading(), true
+}
+
+// forReading is a copy that shares nothing that changes. Ended is left out: only
+// reports look at it, and it is longer than all else.
+func (p *Pilot) forReading() Pilot {
+	c := *p
+	c.Leases, c.Ended = slices.Clone(p.Leases), nil
+	return c
 }
 
 // Signer is what there is to know of who signed a report.
@@ -321,7 +330,7 @@ func (r *Record) Signer(id protocol.PilotID) (Signer, bool) {
 func (r *Record) Pilots(after protocol.PilotID) iter.Seq[Pilot] {
 	return func(yield func(Pilot) bool) {
 		r.pilots.Ascend(after, func(id protocol.PilotID, p *Pilot) bool {
-			return id == after || yield(*p.clone())
+			return id == after || yield(p.forReading())
 		})
 	}
 }

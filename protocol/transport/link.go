@@ -14,7 +14,8 @@ type link struct {
 	close  func() // safe to call at any time
 
 	mu     sync.Mutex
-	caller Caller // zero until the first request over TCP
+	caller Caller // read off the handshake, once; zero until the first request over TCP
+	known  bool   // caller is there
 	active int    // requests in progress
 	timer  *time.Timer
 	ended  bool
@@ -42,17 +43,20 @@ func (l *link) watch(d time.Duration) {
 	})
 }
 
-// begin counts a request in and returns how many are in progress.
-func (l *link) begin(c Caller) int {
-	if c.Kind != Anonymous {
-		l.pass.release()
-	}
+// begin counts a request in and returns who speaks, which read finds out for the
+// first one, and how many requests are in progress.
+func (l *link) begin(read func() Caller) (c Caller, active int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.caller = c
+	if !l.known {
+		l.caller, l.known = read(), true
+	}
+	if l.caller.Kind != Anonymous {
+		l.pass.release()
+	}
 	l.active++
 	l.timer.Stop()
-	return l.active
+	return l.caller, l.active
 }
 
 func (l *link) end(idle time.Duration) {

@@ -318,7 +318,7 @@ func (s *Server) linkQUIC(ctx context.Context, c *quic.Conn) context.Context {
 		close: func() { _ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") },
 	}
 	state := c.ConnectionState().TLS
-	l.caller = callerOf(&state, s.config.Cluster, "quic", l.remote)
+	l.caller, l.known = callerOf(&state, s.config.Cluster, "quic", l.remote), true
 	s.links.add(l)
 	l.watch(s.limits.FirstRequest)
 	context.AfterFunc(c.Context(), func() {
@@ -350,9 +350,13 @@ func (s *Server) handler(transport string) http.Handler {
 		requests.Add(1)
 		out := &writer{ResponseWriter: w, limits: &s.limits}
 		defer s.recover(out, r)
-		caller := callerOf(r.TLS, s.config.Cluster, transport, remoteOf(r))
-		if l := linkOf(r.Context()); l != nil {
-			active := l.begin(caller)
+		read := func() Caller { return callerOf(r.TLS, s.config.Cluster, transport, remoteOf(r)) }
+		var caller Caller
+		if l := linkOf(r.Context()); l == nil {
+			caller = read()
+		} else {
+			var active int
+			caller, active = l.begin(read)
 			defer l.end(s.limits.Idle)
 			if caller.Kind != Coordinator && active > s.limits.Streams {
 				WriteError(out, r, &protocol.Error{
