@@ -1,10 +1,34 @@
 package transport
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"floe/protocol"
 )
+
+// A pilot's own connection proves its reports only if both fingerprints are taken of
+// the same bytes.
+func TestKeyFingerprintIsThatOfACertificate(t *testing.T) {
+	key, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := KeyFingerprint(key), Fingerprint(&x509.Certificate{RawSubjectPublicKeyInfo: spki}); got != want {
+		t.Errorf("KeyFingerprint = %v, want %v", got, want)
+	}
+	if got := KeyFingerprint(key[:31]); got != (protocol.Digest{}) {
+		t.Errorf("KeyFingerprint of 31 bytes = %v, want none", got)
+	}
+}
 
 func TestParseIdentity(t *testing.T) {
 	tests := []struct {
