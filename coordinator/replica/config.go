@@ -66,7 +66,7 @@ type Limits struct {
 	Admitted     int           // commands queued or in flight; default 4,096 (I-26)
 	InFlight     int           // entries in flight; default 8 (design §3)
 	BatchBytes   int           // commands gathered into one entry; default 64 KiB (design §3)
-	Gather       time.Duration // longest wait for more commands while entries are in flight; default 2 ms
+	Gather       time.Duration // longest wait for more commands while entries are in flight or many come at once; default 4 ms
 
 	SnapshotBytes    int64 // entry bytes applied since the last snapshot that trigger one; default 256 MiB
 	SnapshotCommands int64 // the same for commands; default 500,000
@@ -85,7 +85,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Admitted, 4096)
 	orDefault(&l.InFlight, 8)
 	orDefault(&l.BatchBytes, 64<<10)
-	orDefault(&l.Gather, 2*time.Millisecond)
+	orDefault(&l.Gather, 4*time.Millisecond)
 	orDefault(&l.SnapshotBytes, 256<<20)
 	orDefault(&l.SnapshotCommands, 500_000)
 	orDefault(&l.RetainBytes, 512<<20)

@@ -29,8 +29,8 @@ type bare struct {
 // bareTrips measures HTTP/3 round trips of some connections to a process that
 // answers every request with as many bytes: floe's transport with nothing behind it.
 func bareTrips(ctx context.Context, r *run, connections int, d time.Duration) (bare, error) {
-	dir := filepath.Join(r.dir, "bare")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(r.dir, "bare-")
+	if err != nil {
 		return bare{}, err
 	}
 	cluster, err := auth.InitCluster(dir, "bare", "c1")
