@@ -67,9 +67,13 @@ func pause(ctx context.Context, d time.Duration) {
 
 // note counts what went wrong, by what it was.
 func (l *load) note(err error) {
-	text := protocol.CodeOf(err).String()
-	if errors.Is(err, errUnsettled) {
+	text := "no answer"
+	var refused *protocol.Error
+	switch {
+	case errors.Is(err, errUnsettled):
 		text = err.Error()
+	case errors.As(err, &refused):
+		text = refused.Code.String()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
