@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +97,7 @@ func pilots(ctx context.Context, r *run) (result, error) {
 // calmWithin is how long the storm is waited out: several handshakes that nobody
 // answers while the coordinator starts. A quick run has time for two.
 const (
-	calmWithin      = time.Minute
+	calmWithin      = 2 * time.Minute // Source: research C12
 	calmWithinQuick = 22 * time.Second
 )
 
@@ -127,13 +128,15 @@ func (s *idlers) begin(ctx context.Context, c *cluster) (time.Duration, error) {
 			turn <- struct{}{}
 			_, _ = p.exchange(waiting, nil, 0, 0) // connects; what fails is tried again below
 			<-turn
-			for waiting.Err() == nil {
+			for failures := 0; waiting.Err() == nil; {
 				// Answered at once, so that it is known to be connected; then it parks.
 				if _, err := p.exchange(waiting, nil, 0, 0); err != nil {
 					s.since[i].Store(0)
-					pause(waiting, spread(i))
+					failures++
+					pause(waiting, patience(failures))
 					continue
 				}
+				failures = 0
 				s.since[i].Store(time.Now().UnixNano())
 				if _, err := p.exchange(waiting, nil, 1, 4*time.Minute); err != nil {
 					s.since[i].Store(0)
@@ -145,10 +148,10 @@ func (s *idlers) begin(ctx context.Context, c *cluster) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// spread is how long a pilot waits before it connects again: up to two seconds, as
-// pilots do after their first failure.
-func spread(i int) time.Duration {
-	return 100*time.Millisecond + time.Duration(i%1000)*2*time.Millisecond
+// patience is how long a pilot waits after some failures in a row, as pilots do
+// (pilot.Conversation): longer each time, at random.
+func patience(failures int) time.Duration {
+	return 100*time.Millisecond + rand.N(min(time.Minute, time.Second<<min(failures, 10)))
 }
 
 func (s *idlers) parkedSince(t time.Time) (n int) {
