@@ -254,3 +254,50 @@ func TestProposeAll(t *testing.T) {
 		}
 	})
 }
+
+// After an entry with company the next one waits for the window, though nothing is in
+// flight; after an entry without, a command goes at once.
+func TestACrowdIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var sizes []int
+		c := newCluster(t, 1, func(c *Config) {
+			c.Limits.Gather = 10 * time.Millisecond
+			c.Stamp = func(s Stamping) ([]byte, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				sizes = append(sizes, len(s.Commands))
+				return stampList(s)
+			}
+		})
+		n := c.leader()
+		last := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return sizes[len(sizes)-1]
+		}
+		// pair proposes two commands a millisecond apart and returns how many entries they took.
+		pair := func() uint64 {
+			before := n.Stats().Entries
+			var callers sync.WaitGroup
+			callers.Go(func() { c.propose(n, "one") })
+			<-time.After(time.Millisecond)
+			callers.Go(func() { c.propose(n, "two") })
+			callers.Wait()
+			return n.Stats().Entries - before
+		}
+		for crowded := false; !crowded; crowded = last() >= crowd {
+			var callers sync.WaitGroup
+			for i := range 64 {
+				callers.Go(func() { c.propose(n, fmt.Sprint(i)) })
+			}
+			callers.Wait()
+		}
+		if got := pair(); got != 1 {
+			t.Errorf("after a crowd two commands took %d entries, want 1", got)
+		}
+		if got := pair(); got != 2 {
+			t.Errorf("without a crowd two commands took %d entries, want 2", got)
+		}
+	})
+}
