@@ -33,6 +33,8 @@ type Conversation struct {
 	failures  int           // in a row
 	paused    time.Time     // nothing is said before, unless an attempt has something to say
 	awake     bool          // one has
+	asked     bool          // the last exchange asked for work
+	vain      bool          // and got none, and since then nothing more has become free
 }
 
 // Instant is the time on a node by two clocks.
@@ -48,7 +50,10 @@ type held struct {
 	phase  protocol.Phase
 	report *protocol.SignedReport // whose fate is not known
 	last   bool                   // no other report will follow this one
-	fenced bool                   // its payload was stopped by the fence
+	// ended says that its payload is gone: what it ran on is free. reported says that
+	// its first report was made.
+	ended, reported bool
+	fenced          bool // its payload was stopped by the fence
 	// settled says that its last report was answered: the lease is nothing to renew
 	// any more. over says that nothing is left to do but to forget it.
 	settled, over bool
@@ -148,15 +153,11 @@ func (c *Conversation) Next(now Instant) Step {
 	return s
 }
 
-// Wake says that an attempt has something to say, or that something else changed:
-// the next step does not rest.
-func (c *Conversation) Wake() { c.awake = true }
-
 // fence ends payloads that no coordinator has confirmed for too long (I-10).
 func (c *Conversation) fence(now Instant) (effects []Effect) {
 	silent := now.Boot - c.contact
 	for _, h := range c.attempts {
-		if h.report == nil && !h.fenced && h.phase < protocol.PhaseCleaning && h.lease.Fence > 0 && silent > h.lease.Fence.Duration() {
+		if !h.ended && !h.fenced && h.lease.Fence > 0 && silent > h.lease.Fence.Duration() {
 			h.fenced = true
 			effects = append(effects, h.stop(payload.ErrFenced, "no coordinator for "+silent.Round(time.Second).String()))
 		}
@@ -191,19 +192,39 @@ func (c *Conversation) slotIsOver(now Instant) bool {
 	return !c.packing.end.IsZero() && c.packing.end.Sub(now.Time) < margin
 }
 
+// maxEnded is how many attempts per core of the node may have ended and not be over:
+// their logs are being stored, their reports wait for an answer, or their outputs for
+// their names. A pilot that does not get rid of what it has done takes no more. That
+// many leave a core no time to wait while one attempt is reported in eight times the
+// time that it ran. Source: docs/benchmarks, compare.
+const maxEnded = 8
+
 // wanted is how many more tasks the pilot would take.
 func (c *Conversation) wanted(now Instant, free *protocol.Resources) uint16 {
 	if c.draining || c.slotIsOver(now) {
 		return 0
 	}
-	return uint16(min(free.Cores, 64))
+	room := maxEnded * c.packing.all.Cores
+	for _, h := range c.attempts {
+		if h.ended {
+			room--
+		}
+	}
+	return uint16(max(0, min(free.Cores, 64, room, protocol.MaxHeld-len(c.attempts))))
+}
+
+// isReporting tells whether the first report of an attempt that has ended is being
+// made: soon there will be something to say.
+func (c *Conversation) isReporting() bool {
+	return slices.ContainsFunc(c.attempts, func(h *held) bool { return h.ended && !h.reported && !h.settled })
 }
 
 // rest is how long there is nothing to say.
 func (c *Conversation) rest(now Instant) time.Duration {
 	until := c.paused
 	free := c.packing.free(now.Time)
-	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) && c.wanted(now, &free) == 0 {
+	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) &&
+		(c.wanted(now, &free) == 0 || c.vain && c.isReporting()) {
 		quiet := time.Second
 		if len(c.attempts) > 0 {
 			quiet = c.pace
@@ -233,9 +254,12 @@ func (c *Conversation) compose(now Instant) (*protocol.ExchangeRequest, time.Dur
 	}
 	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })
 	r.Want = c.wanted(now, &r.Free)
+	c.asked = r.Want > 0
 	var wait time.Duration
 	switch {
-	case len(r.Reports) > 0 || r.Want == 0:
+	case len(r.Reports) > 0 || r.Want == 0 || c.isReporting():
+		// Parked, it would be cut short soon: a grant just under way would be lost for
+		// a while, and what it was granted offered once more.
 	case len(c.attempts) > 0:
 		// Renewing and asking: parked for as long as the logs may wait.
 		wait = c.pace
@@ -250,6 +274,7 @@ func (c *Conversation) compose(now Instant) (*protocol.ExchangeRequest, time.Dur
 func (c *Conversation) Heard(now Instant, reply *protocol.ExchangeReply) (effects []Effect) {
 	c.contact, c.spoke = now.Boot, now.Time
 	c.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
+	c.vain = c.asked && len(reply.Leases) == 0
 	effects = c.obey(reply)
 	for i := range reply.Leases {
 		effects = c.begin(effects, &reply.Leases[i])
@@ -399,16 +424,25 @@ func (c *Conversation) Phase(lease protocol.LeaseID, phase protocol.Phase) {
 	}
 }
 
-// Report takes a report that is on disk, for the exchanges that follow. What its
-// payload ran on is free: the exchange that reports asks for more work. It returns
-// false when none will follow: the report stays where it is.
+// Ended says that the payload of an attempt is gone. What it ran on is free: the next
+// exchange asks for more work, while the report is still being made. Its disk is
+// taken until it is over.
+func (c *Conversation) Ended(lease protocol.LeaseID) {
+	if h := c.find(lease); h != nil && !h.ended {
+		h.ended, h.phase, c.vain = true, protocol.PhaseCopying, false
+		c.packing.finish(lease)
+	}
+}
+
+// Report takes a report that is on disk, for the exchanges that follow; its payload
+// has ended. It returns false when none will follow: the report stays where it is.
 func (c *Conversation) Report(lease protocol.LeaseID, report *protocol.SignedReport, last bool) bool {
+	c.Ended(lease)
 	h := c.find(lease)
 	if c.ended || h == nil {
 		return false
 	}
-	h.report, h.last, c.awake = report, last, true
-	c.packing.finish(lease)
+	h.report, h.reported, h.last, c.awake = report, true, last, true
 	return true
 }
 
@@ -419,10 +453,10 @@ func (c *Conversation) Forgo(lease protocol.LeaseID) {
 	}
 }
 
-// Over says that nothing is left to do for an attempt.
+// Over says that nothing is left to do for an attempt, and that all it took is free.
 func (c *Conversation) Over(lease protocol.LeaseID) {
 	if h := c.find(lease); h != nil {
-		h.over, c.awake = true, true
+		h.over, c.vain = true, false
 	}
 }
 

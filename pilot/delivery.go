@@ -41,6 +41,9 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		System: systemParameters(),
 	}
 	report := a.Run(ctx, p.document)
+	if report.Verdict == protocol.VerdictOK {
+		p.ended(lease.ID)
+	} // else it is reported first: a node that fails everything is judged before it gets more
 	if record, err := p.storeLog(a); err != nil {
 		a.Logger.Warn("log not stored", "err", err)
 	} else {
@@ -52,6 +55,14 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	if err := a.Clean(); err != nil {
 		a.Logger.Warn("attempt's directory stays", "err", err)
 	}
+}
+
+// ended lets the loop ask for another task in the place of one whose payload is gone.
+func (p *Pilot) ended(lease protocol.LeaseID) {
+	p.mu.Lock()
+	p.talk.Ended(lease)
+	p.mu.Unlock()
+	p.nudge()
 }
 
 // finish delivers the report, publishes what was accepted, and says when that is

@@ -29,6 +29,7 @@ type fakeCoordinators struct {
 	poke   chan struct{}                         // ends a parked exchange
 	renew  func() error                          // of Renew; nil is fine
 	before func(*protocol.ExchangeRequest) error // may fail an exchange
+	store  func()                                // may keep a blob waiting
 	// answer is the fate of a report, told the how manieth of its lease it is; nil
 	// accepts.
 	answer func(r *protocol.Report, times int) protocol.Code
@@ -149,6 +150,9 @@ func (f *fakeCoordinators) GetBlob(_ context.Context, d protocol.Digest) (io.Rea
 }
 
 func (f *fakeCoordinators) PutBlob(_ context.Context, l *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
+	if f.store != nil {
+		f.store()
+	}
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return err

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"floe/pilot/payload"
 	"floe/protocol"
 )
 
@@ -360,26 +362,84 @@ func TestAFailedRenewalDoesNotEndThePilot(t *testing.T) {
 	}
 }
 
+// Each of four payloads but the first ends only when the next one runs, so that they
+// end only if each core that is free is offered, though another runs and though no
+// report can be made before the third runs. No core is offered that is not free.
 func TestSeveralTasksRunAtOnceWithinWhatIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tasks, cores = 4, 2
+		f := newFakeCoordinators(t)
+		for i := range tasks {
+			f.lease(document("true", ""), func(l *protocol.Lease) { l.ID.Ordinal = uint32(i) })
+		}
+		var begun [tasks]chan struct{}
+		for i := range begun {
+			begun[i] = make(chan struct{})
+		}
+		runs := func(i uint32) {
+			select {
+			case <-begun[i]:
+			case <-time.After(time.Hour): // in virtual time
+				t.Errorf("task %d does not run, though a core is free", i)
+			}
+		}
+		f.store = func() { runs(2) }
+		var taken atomic.Int64 // granted, and not ended
+		f.before = func(r *protocol.ExchangeRequest) error {
+			if n := int(taken.Load()); n+r.Free.Cores > cores {
+				t.Errorf("%d cores offered while %d of %d are taken", r.Free.Cores, n, cores)
+			}
+			if int(r.Want) > r.Free.Cores {
+				t.Errorf("wants %d with %d cores free", r.Want, r.Free.Cores)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			taken.Add(int64(min(int(r.Want), len(f.leases)))) // what the answer will grant
+			return nil
+		}
+		p := f.newPilot(func(c *Config) {
+			c.Payload = func(_ context.Context, task payload.Task, _ payload.Limits, _ payload.Dir, o payload.Options) payload.Outcome {
+				i := task.Lease.Ordinal
+				close(begun[i])
+				if i < tasks-1 {
+					runs(i + 1)
+				}
+				record, err := o.Output.Seal()
+				if err != nil {
+					t.Error(err)
+				}
+				taken.Add(-1)
+				return payload.Outcome{Verdict: protocol.VerdictOK, Log: record}
+			}
+		})
+		if err := p.live(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if reports := f.reports(); len(reports) != tasks {
+			t.Errorf("%d reports, want %d", len(reports), tasks)
+		}
+	})
+}
+
+// A failure is reported before, or together with, the wish for the next task: a node
+// that fails everything is judged before it gets more.
+func TestAFailedTaskIsReportedBeforeAnotherIsWanted(t *testing.T) {
 	t.Parallel()
 	f := newFakeCoordinators(t)
-	for i := range 4 {
-		f.lease(document("sleep 0.1", ""), func(l *protocol.Lease) { l.ID.Ordinal = uint32(i) })
+	for i := range 3 {
+		f.lease(document("exit 1", ""), func(l *protocol.Lease) { l.ID.Ordinal = uint32(i) })
 	}
 	f.before = func(r *protocol.ExchangeRequest) error {
-		// What is reported runs no more.
-		if len(r.Held)-len(r.Reports)+r.Free.Cores > 2 && !r.Leaving {
-			return fmt.Errorf("%d leases held, %d reported, %d cores free of 2", len(r.Held), len(r.Reports), r.Free.Cores)
-		}
-		if int(r.Want) > r.Free.Cores {
-			t.Errorf("wants %d with %d cores free", r.Want, r.Free.Cores)
+		if r.Want > 0 && len(r.Held) > len(r.Reports) {
+			t.Errorf("wants %d tasks and reports %d of %d that it holds", r.Want, len(r.Reports), len(r.Held))
 		}
 		return nil
 	}
-	if err := f.newPilot().live(t.Context()); err != nil {
+	one := func(c *Config) { c.Offer.Cores = 1 }
+	if err := f.newPilot(one).live(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if reports := f.reports(); len(reports) != 4 {
-		t.Errorf("%d reports, want 4", len(reports))
+	if reports := f.reports(); len(reports) != 3 || reports[0].Verdict != protocol.VerdictPayload {
+		t.Errorf("%d reports, want 3 failures", len(reports))
 	}
 }

@@ -403,6 +403,10 @@ func (p *pilot) ended(a *attempt, verdict protocol.Verdict) {
 	if verdict == protocol.VerdictData && len(l.Inputs) > 0 {
 		a.report.BadInput = l.Inputs[w.rng.IntN(len(l.Inputs))].Name
 	}
+	if verdict == protocol.VerdictOK {
+		p.talk.Ended(l.ID)
+		p.nudge()
+	}
 	w.books.sent[l.ID] = a.report.Statistics
 	p.checkInputs(l)
 	p.deliver(a, func(code protocol.Code) {
@@ -442,7 +446,11 @@ func (p *pilot) deliver(a *attempt, settled func(protocol.Code)) {
 		p.w.fail(err)
 		return
 	}
-	p.after(p.w.between(time.Millisecond, 20*time.Millisecond), func() {
+	takes := p.w.between(time.Millisecond, 20*time.Millisecond)
+	if p.w.chance(10) {
+		takes = p.w.between(time.Second, time.Minute) // the log is not stored at once
+	}
+	p.after(takes, func() {
 		p.host.spool[report.Lease] = signed
 		if !p.talk.Report(report.Lease, &signed, report.Cleaned) {
 			settled(protocol.CodeUnknown)
