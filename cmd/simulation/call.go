@@ -120,7 +120,7 @@ func (n *node) serve(r request, mayForward bool, reply func(any, error)) (gone f
 func (n *node) serveExchange(r request, reply func(any, error)) (gone func()) {
 	term := n.term
 	reply = n.certain(term, reply)
-	x, err := n.core.Begin(n.time(), r.caller, r.exchange)
+	x, err := n.core.Begin(n.time(), &r.caller, r.exchange)
 	if err != nil {
 		n.after(0, func() { reply(nil, err) })
 		return nil

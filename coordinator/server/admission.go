@@ -30,7 +30,7 @@ type Sender struct {
 
 // senderOf is the pilot of a connection. Its key counts as proved only if it is the
 // one that the pilot is known by.
-func senderOf(caller transport.Caller, pilot *state.Pilot) Sender {
+func senderOf(caller *transport.Caller, pilot *state.Pilot) Sender {
 	s := Sender{Site: pilot.Site}
 	if caller.Kind == transport.Pilot && !caller.KeyFingerprint.IsZero() && caller.KeyFingerprint == transport.KeyFingerprint(pilot.PublicKey) {
 		s.Pilot, s.Key = pilot.ID, pilot.PublicKey

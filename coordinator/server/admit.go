@@ -18,10 +18,13 @@ import (
 
 type principalKey struct{}
 
-// principalOf is whom the table of rights judged in the request of ctx.
+// principalOf is whom the table of rights judged in the request of ctx. Only a person
+// is more than a kind of caller.
 func principalOf(ctx context.Context) auth.Principal {
-	p, _ := ctx.Value(principalKey{}).(auth.Principal)
-	return p
+	if p, is := ctx.Value(principalKey{}).(auth.Principal); is {
+		return p
+	}
+	return auth.Principal{Kind: transport.CallerOf(ctx).Kind}
 }
 
 // route is one verb as the mux knows it.
@@ -55,13 +58,13 @@ func (s *Server) admit(r route) http.Handler {
 			s.answer(w, req, err)
 			return
 		}
-		ctx := transport.WithCaller(req.Context(), caller)
 		if who.Kind == transport.User {
-			var end func()
-			ctx, end = s.revocations.begin(ctx, who.Token, caller.Remote)
+			ctx, end := s.revocations.begin(transport.WithCaller(req.Context(), caller), who.Token, caller.Remote)
 			defer end()
+			req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
+		} else if caller != transport.CallerOf(req.Context()) { // another coordinator's word for it
+			req = req.WithContext(transport.WithCaller(req.Context(), caller))
 		}
-		req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
 		if elsewhere {
 			s.answer(w, req, s.forward(w, req, caller, r))
 			return
@@ -118,17 +121,26 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 			NotAfter: f.NotAfter, Remote: f.Remote, Transport: f.Transport,
 		}
 	}
-	who := auth.Principal{Kind: caller.Kind}
 	if caller.Kind != transport.Anonymous {
-		return caller, who, nil
+		return caller, auth.Principal{Kind: caller.Kind}, nil
 	}
+	who, err := s.identifyPerson(r)
+	if who.Kind == transport.User {
+		caller.Kind, caller.User = transport.User, who.User
+	}
+	return caller, who, err
+}
+
+// identifyPerson finds out whose token a request shows; without one it is anonymous.
+func (s *Server) identifyPerson(r *http.Request) (auth.Principal, error) {
+	who := auth.Principal{Kind: transport.Anonymous}
 	text, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
-		return caller, who, nil
+		return who, nil
 	}
 	_, secret, err := protocol.ParseCredential(text)
 	if err != nil {
-		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "authorization: %v", err)
+		return who, protocol.Errorf(protocol.CodeUnauthorized, "authorization: %v", err)
 	}
 	hash := secret.Digest()
 	var token state.Token
@@ -142,16 +154,15 @@ func (s *Server) identify(r *http.Request) (transport.Caller, auth.Principal, er
 	})
 	if term, _ := s.Record.Leading(); !known && term == 0 {
 		// A follower that is behind, or a cluster without a leader, cannot say no.
-		return caller, who, errTokenNotHere
+		return who, errTokenNotHere
 	}
 	if !founded {
-		return caller, who, protocol.Errorf(protocol.CodeUnknown, "the cluster is being founded; repeat the request")
+		return who, protocol.Errorf(protocol.CodeUnknown, "the cluster is being founded; repeat the request")
 	}
 	if !known || user.Disabled {
-		return caller, who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")
+		return who, protocol.Errorf(protocol.CodeUnauthorized, "the token is unknown, revoked or expired")
 	}
-	caller.Kind, caller.User = transport.User, token.User
-	return caller, auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups, Token: hash}, nil
+	return auth.Principal{Kind: transport.User, Role: token.Role, User: token.User, Groups: user.Groups, Token: hash}, nil
 }
 
 // doubt marks an answer as possibly old.

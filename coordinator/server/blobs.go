@@ -165,7 +165,7 @@ func (s *Server) attemptOwner(r *http.Request, caller transport.Caller, class bl
 	if err != nil {
 		return "", protocol.Errorf(protocol.CodeBadRequest, "%s: %v", headerLease, err)
 	}
-	pilot, err := s.core.pilotOf(caller)
+	pilot, err := s.core.pilotOf(&caller)
 	if term, _ := s.Record.Leading(); err != nil && term == 0 {
 		return "", protocol.Errorf(protocol.CodeUnknown, "pilot %s is not known here yet; repeat the request", caller.Pilot)
 	}

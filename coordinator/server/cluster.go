@@ -28,7 +28,7 @@ func (s *Server) pilots(_ context.Context, in *pilotsInput) (*body[protocol.Pilo
 				reply.Next = string(reply.Pilots[limit-1].ID)
 				break
 			}
-			reply.Pilots = append(reply.Pilots, s.describePilot(&p))
+			reply.Pilots = append(reply.Pilots, s.describePilot(p))
 		}
 	})
 	return &body[protocol.PilotPage]{reply}, nil

@@ -59,7 +59,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	caller := transport.CallerOf(r.Context())
-	pilot, err := s.core.pilotOf(caller)
+	pilot, err := s.core.pilotOf(&caller)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"floe/coordinator/state"
@@ -20,7 +21,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) error {
 	if err := transport.ReadCBOR(r, protocol.MaxExchangeBytes, &request); err != nil {
 		return err
 	}
-	reply, err := s.Exchange(r.Context(), caller, &request)
+	reply, err := s.Exchange(r.Context(), &caller, &request)
 	if err != nil {
 		return err
 	}
@@ -28,7 +29,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Exchange is the verb without its network.
-func (s *Server) Exchange(ctx context.Context, caller transport.Caller, request *protocol.ExchangeRequest) (*protocol.ExchangeReply, error) {
+func (s *Server) Exchange(ctx context.Context, caller *transport.Caller, request *protocol.ExchangeRequest) (*protocol.ExchangeReply, error) {
 	term, _ := s.Record.Leading()
 	x, err := s.core.Begin(time.Now(), caller, request)
 	if err != nil {
@@ -131,12 +132,34 @@ func (s *Server) admitReports(ctx context.Context, site protocol.SiteID, reports
 
 // addresses lists the coordinators' API addresses and the leader's.
 func (s *Server) addresses() (all []string, leader string) {
+	members := s.directory.members(time.Now(), s.Record.Members)
 	id := s.Record.Leader()
-	for _, m := range s.Record.Members() {
-		all = append(all, m.Address)
+	all = make([]string, len(members))
+	for i, m := range members {
+		all[i] = m.Address
 		if m.ID == id {
 			leader = m.Address
 		}
 	}
 	return all, leader
+}
+
+// directory remembers the members for a moment: every exchange names them, and they
+// hardly ever change.
+type directory struct {
+	mu    sync.Mutex
+	until time.Time         // guarded by mu
+	known []protocol.Member // guarded by mu
+}
+
+// directoryAge is how old what a directory says may be.
+const directoryAge = time.Second
+
+func (d *directory) members(now time.Time, ask func() []protocol.Member) []protocol.Member {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !now.Before(d.until) {
+		d.known, d.until = ask(), now.Add(directoryAge)
+	}
+	return d.known
 }

@@ -140,7 +140,7 @@ func TestAWakeThatIsNotUsedIsPassedOn(t *testing.T) {
 			ada := r.person("ada", "producer")
 			gone, other := r.enrol("here"), r.enrol("here")
 			now := time.Now()
-			x, err := r.core.Begin(now, gone.caller, &protocol.ExchangeRequest{Sequence: 1, Free: gone.free, Want: 1, Wait: 240})
+			x, err := r.core.Begin(now, &gone.caller, &protocol.ExchangeRequest{Sequence: 1, Free: gone.free, Want: 1, Wait: 240})
 			if err != nil || x.Next(now) != TurnWait {
 				t.Fatalf("it does not wait: %v", err)
 			}

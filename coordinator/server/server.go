@@ -152,6 +152,7 @@ type Server struct {
 	documents  documents
 	submitting chan struct{} // holds one: a submission under way
 	allegiance allegiance
+	directory  directory
 }
 
 // New returns a server; Handler serves before Run only what needs no leader.

@@ -14,7 +14,7 @@ import (
 // Abandon.
 type Exchange struct {
 	core      *Core
-	pilot     state.Pilot
+	pilot     *state.Pilot
 	transport string
 	request   *protocol.ExchangeRequest
 	reply     *protocol.ExchangeReply
@@ -65,7 +65,7 @@ const (
 )
 
 // Begin takes a pilot's exchange, or refuses it.
-func (c *Core) Begin(now time.Time, caller transport.Caller, request *protocol.ExchangeRequest) (*Exchange, error) {
+func (c *Core) Begin(now time.Time, caller *transport.Caller, request *protocol.ExchangeRequest) (*Exchange, error) {
 	if err := checkExchange(request); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (c *Core) Begin(now time.Time, caller transport.Caller, request *protocol.E
 		core: c, pilot: pilot, transport: caller.Transport, request: request, reply: &protocol.ExchangeReply{Next: c.pace()},
 		stage: stageReports,
 	}
-	x.reports = c.Admit(senderOf(caller, &pilot), request.Reports)
+	x.reports = c.Admit(senderOf(caller, pilot), request.Reports)
 	return x, nil
 }
 
@@ -191,7 +191,7 @@ func (x *Exchange) acquisition() *state.Acquire {
 func (x *Exchange) take(grants []state.Grant) {
 	for i := range grants {
 		x.owed = nil
-		x.reply.Leases = append(x.reply.Leases, x.core.lease(&grants[i], &x.pilot))
+		x.reply.Leases = append(x.reply.Leases, x.core.lease(&grants[i], x.pilot))
 	}
 }
 
@@ -465,17 +465,16 @@ func checkExchange(r *protocol.ExchangeRequest) error {
 }
 
 // pilotOf finds the caller in the record.
-func (c *Core) pilotOf(caller transport.Caller) (state.Pilot, error) {
-	var pilot state.Pilot
+func (c *Core) pilotOf(caller *transport.Caller) (pilot *state.Pilot, err error) {
 	var known bool
 	c.record.Read(func(m *state.Machine) { pilot, known = m.Pilot(caller.Pilot) })
 	switch {
 	case !known || pilot.Site != caller.Site:
-		return pilot, protocol.Errorf(protocol.CodeUnauthorized, "pilot %s is not enrolled here; enrol again", caller.Pilot)
+		return nil, protocol.Errorf(protocol.CodeUnauthorized, "pilot %s is not enrolled here; enrol again", caller.Pilot)
 	case pilot.Revoked:
-		return pilot, protocol.Errorf(protocol.CodeForbidden, "pilot %s was revoked", caller.Pilot)
+		return nil, protocol.Errorf(protocol.CodeForbidden, "pilot %s was revoked", caller.Pilot)
 	case pilot.Left != 0:
-		return pilot, protocol.Errorf(protocol.CodeUnauthorized, "pilot %s has left, or was silent for too long; enrol again", caller.Pilot)
+		return nil, protocol.Errorf(protocol.CodeUnauthorized, "pilot %s has left, or was silent for too long; enrol again", caller.Pilot)
 	}
 	return pilot, nil
 }

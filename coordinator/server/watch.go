@@ -84,7 +84,7 @@ func (w *watch) observeLocked(now time.Time, e *state.Event) {
 
 // reset starts the watch of a new leader from the record: everything was heard of
 // just now (I-9).
-func (w *watch) reset(now time.Time, leases []state.Lease, pilots []state.Pilot) (watchedLeases, watchedPilots int) {
+func (w *watch) reset(now time.Time, leases []state.Lease, pilots []*state.Pilot) (watchedLeases, watchedPilots int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.leases)

@@ -295,20 +295,19 @@ func (r *Record) Inputs(t protocol.TaskID) []protocol.FileRecord {
 }
 
 // Pilot returns a pilot, also one that left less than PilotMemory ago.
-func (r *Record) Pilot(id protocol.PilotID) (Pilot, bool) {
-	p, known := r.pilots.Get(id)
-	if !known {
-		return Pilot{}, false
+func (r *Record) Pilot(id protocol.PilotID) (p *Pilot, known bool) {
+	if p, known = r.pilots.Get(id); !known {
+		return nil, false
 	}
 	return p.forReading(), true
 }
 
 // forReading is a copy that shares nothing that changes. Ended is left out: only
 // reports look at it, and it is longer than all else.
-func (p *Pilot) forReading() Pilot {
+func (p *Pilot) forReading() *Pilot {
 	c := *p
 	c.Leases, c.Ended = slices.Clone(p.Leases), nil
-	return c
+	return &c
 }
 
 // Signer is what there is to know of who signed a report.
@@ -327,8 +326,8 @@ func (r *Record) Signer(id protocol.PilotID) (Signer, bool) {
 }
 
 // Pilots yields pilots with names after a name, those that left included.
-func (r *Record) Pilots(after protocol.PilotID) iter.Seq[Pilot] {
-	return func(yield func(Pilot) bool) {
+func (r *Record) Pilots(after protocol.PilotID) iter.Seq[*Pilot] {
+	return func(yield func(*Pilot) bool) {
 		r.pilots.Ascend(after, func(id protocol.PilotID, p *Pilot) bool {
 			return id == after || yield(p.forReading())
 		})
