@@ -148,7 +148,11 @@ func (s *Store) receive(ctx context.Context, i *Info, f *os.File, r io.Reader) (
 		return reserved, err
 	}
 	hash := sha256.New()
-	buf := make([]byte, chunk)
+	room := int64(chunk)
+	if announced >= 0 {
+		room = min(room, announced+1) // most are logs of a few hundred bytes; one more shows what is too long
+	}
+	buf := make([]byte, room)
 	var size int64
 	for {
 		if err := ctx.Err(); err != nil {
