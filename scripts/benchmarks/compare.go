@@ -89,6 +89,10 @@ func lastLine(text []byte) string {
 	return lines[len(lines)-1]
 }
 
+// countEvery is how often tasks are counted: no person asks more often, and asking
+// costs the cores that tasks run on.
+const countEvery = time.Second
+
 // progress counts how many tasks are done.
 type progress func(context.Context) (int, error)
 
@@ -97,7 +101,7 @@ type progress func(context.Context) (int, error)
 func steady(ctx context.Context, done progress, tasks int, budget time.Duration) (float64, error) {
 	var first, last int
 	var begin, end time.Time
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(countEvery)
 	defer tick.Stop()
 	late := time.NewTimer(budget + 30*time.Second) // nothing was done at all
 	defer late.Stop()
