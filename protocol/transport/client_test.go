@@ -308,3 +308,45 @@ func TestFilesStreamBothWays(t *testing.T) {
 		}
 	})
 }
+
+func TestSilenceOfAServer(t *testing.T) {
+	type look struct {
+		at             time.Duration
+		sent, received uint64
+		want           bool
+	}
+	for _, test := range []struct {
+		what  string
+		looks []look
+	}{
+		{"an idle connection", []look{{0, 10, 10, false}, {time.Hour, 10, 10, false}}},
+		{"a last acknowledgement", []look{{0, 10, 10, false}, {time.Second, 11, 10, false}, {time.Hour, 11, 10, false}}},
+		{"a request long after that has as long to be answered", []look{
+			{0, 10, 10, false},
+			{time.Second, 11, 10, false},
+			{time.Minute, 12, 10, false},
+			{time.Minute + quicSilence - 1, 13, 10, false},
+			{time.Minute + quicSilence, 14, 11, false},
+		}},
+		{"nor does what was answered before count", []look{
+			{0, 12, 10, false},
+			{quicSilence, 14, 11, false},
+			{quicSilence + time.Second, 16, 11, false},
+			{2*quicSilence + time.Second - 1, 16, 11, false},
+		}},
+		{"a request that is sent again, and never answered", []look{
+			{0, 10, 10, false},
+			{time.Second, 11, 10, false},
+			{2 * time.Second, 13, 10, false},
+			{2*time.Second + quicSilence, 15, 10, true},
+		}},
+	} {
+		var s silence
+		began := time.Now()
+		for _, l := range test.looks {
+			if got := s.lasts(began.Add(l.at), l.sent, l.received); got != l.want {
+				t.Errorf("%s: after %v, %d sent, %d received: %t, want %t", test.what, l.at, l.sent, l.received, got, l.want)
+			}
+		}
+	}
+}

@@ -118,29 +118,39 @@ func (d *dialer) dialQUIC(ctx context.Context, address string, conf *tls.Config)
 func guard(conn *quic.Conn) {
 	tick := time.NewTicker(quicSilence / 4)
 	defer tick.Stop()
-	var before quic.ConnectionStats
-	var unanswered time.Time // since when something sent is; zero when nothing is
-	var sent uint64          // packets sent until then
+	var s silence
 	for {
 		select {
 		case <-tick.C:
 		case <-conn.Context().Done():
 			return
 		}
-		now := conn.ConnectionStats()
-		switch {
-		case now.PacketsReceived != before.PacketsReceived:
-			unanswered = time.Time{}
-		case unanswered.IsZero() && now.PacketsSent != before.PacketsSent:
-			unanswered, sent = time.Now(), before.PacketsSent
-		// One packet may have been an acknowledgement, which nobody answers; what wants
-		// an answer is sent again.
-		case !unanswered.IsZero() && now.PacketsSent > sent+1 && time.Since(unanswered) >= quicSilence:
+		if now := conn.ConnectionStats(); s.lasts(time.Now(), now.PacketsSent, now.PacketsReceived) {
 			_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "the server is silent")
 			return
 		}
-		before = now
 	}
+}
+
+// silence is what is known of a server by the packets sent to it and received.
+type silence struct {
+	sent, received uint64    // when it was heard last
+	since          time.Time // something sent after that is unanswered; zero when nothing is
+}
+
+// lasts takes the packets sent and received until now, and tells whether something
+// sent is unanswered for quicSilence.
+func (s *silence) lasts(now time.Time, sent, received uint64) bool {
+	switch {
+	case received != s.received:
+		*s = silence{sent: sent, received: received}
+	case sent <= s.sent+1:
+		// One packet may be an acknowledgement, which nobody answers; what wants an
+		// answer is sent again.
+	case s.since.IsZero():
+		s.since = now
+	}
+	return !s.since.IsZero() && now.Sub(s.since) >= quicSilence
 }
 
 // transport opens the UDP socket when it is first needed.
