@@ -36,6 +36,7 @@ func (f figures) Collect(out chan<- prometheus.Metric) {
 	f.raft(s)
 	f.holdings(s)
 	f.stores(s)
+	f.connections(s)
 	c := f.compare.figures()
 	s.gauge("record_compared_index", "Newest log index at which the coordinators' records were found equal.", float64(c.agreed))
 	s.gauge("record_astray", "Coordinators whose record is not that of the majority. Alarm: > 0.", float64(c.astray))
@@ -126,6 +127,15 @@ func (f figures) stores(s sheet) {
 		s.gauge("disk_bytes", "Size of that disk.", float64(total))
 	}
 	s.labelled("build_info", "The version that runs.", "version", protocol.Version, 1)
+}
+
+// connections tells who is connected, and who was kept waiting or out.
+func (f figures) connections(s sheet) {
+	t := f.api.Stats()
+	s.gauge("connections", "Connections of clients.", float64(t.Connections))
+	s.gauge("connections_strange", "Connections that have shown no certificate, or not yet.", float64(t.Strangers))
+	s.counter("connections_refused_total", "Connections of strangers refused because there were too many.", float64(t.Refused))
+	s.counter("handshakes_delayed_total", "Handshakes that had to wait because many were under way. Alarm: rises all the time.", float64(t.Delayed))
 }
 
 func bit(b bool) float64 {

@@ -9,9 +9,11 @@ import (
 )
 
 // gate counts the connections of strangers, in all and by network, and refuses
-// those above the limits before any cryptography is done for them.
+// those above the limits before any cryptography is done for them. What it lets in
+// comes through a turnstile.
 type gate struct {
 	limit, perNet int
+	turnstile     *turnstile
 
 	mu      sync.Mutex
 	total   int
@@ -25,24 +27,36 @@ type pass struct {
 	gate *gate
 	net  netip.Prefix
 	once sync.Once
+	// leave ends the handshake's turn; it may be called more than once.
+	leave func()
 }
 
 func newGate(l *Limits) *gate {
-	return &gate{limit: l.Strangers, perNet: l.StrangersPerNet, nets: make(map[netip.Prefix]int)}
+	return &gate{limit: l.Strangers, perNet: l.StrangersPerNet, turnstile: newTurnstile(l), nets: make(map[netip.Prefix]int)}
 }
 
-// admit returns nil where the limits are reached.
+// admit waits until a handshake may begin, and returns nil where the limits are
+// reached.
 func (g *gate) admit(remote netip.AddrPort) *pass {
 	network := networkOf(remote.Addr())
+	leave := g.turnstile.enter()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.total >= g.limit || g.nets[network] >= g.perNet {
 		g.refused++
+		leave()
 		return nil
 	}
 	g.total++
 	g.nets[network]++
-	return &pass{gate: g, net: network}
+	return &pass{gate: g, net: network, leave: leave}
+}
+
+// arrived says that the handshake is done.
+func (p *pass) arrived() {
+	if p != nil {
+		p.leave()
+	}
 }
 
 func (p *pass) release() {
@@ -50,6 +64,7 @@ func (p *pass) release() {
 		return
 	}
 	p.once.Do(func() {
+		p.leave()
 		g := p.gate
 		g.mu.Lock()
 		defer g.mu.Unlock()

@@ -27,6 +27,10 @@ type Limits struct {
 	// on the average; defaults 10 s and 1 KiB/s.
 	Patience       time.Duration
 	BytesPerSecond int64
+	// Handshakes bounds the handshakes under way; further ones wait. Default 128: half
+	// of StrangersPerNet, so that a site's pilots that all return at once wait, and are
+	// not refused. At round trips of 150 ms these are 850 a second.
+	Handshakes int
 	// Strangers bounds the connections that have shown no certificate, in the middle
 	// of a handshake or after it, and StrangersPerNet those of one /24 or /48;
 	// defaults 2,048 and 256: people behind one address translator are many.
@@ -47,6 +51,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Idle, 10*time.Minute)
 	setDefault(&l.Patience, 10*time.Second)
 	setDefault(&l.BytesPerSecond, 1<<10)
+	setDefault(&l.Handshakes, 128)
 	setDefault(&l.Strangers, 2048)
 	setDefault(&l.StrangersPerNet, 256)
 	setDefault(&l.RetryAbove, 200)

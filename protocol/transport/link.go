@@ -51,6 +51,7 @@ func (l *link) begin(read func() Caller) (c Caller, active int) {
 	if !l.known {
 		l.caller, l.known = read(), true
 	}
+	l.pass.arrived()
 	if l.caller.Kind != Anonymous {
 		l.pass.release()
 	}

@@ -89,6 +89,7 @@ type Stats struct {
 	QUICRequests, TCPRequests uint64
 	Panics                    uint64 // handlers that panicked
 	Refused                   uint64 // strangers' connections over the limits
+	Delayed                   uint64 // handshakes that had to wait for others
 	Overdue                   uint64 // requests under a certificate that had ended
 	Connections, Strangers    int    // now
 }
@@ -293,6 +294,7 @@ func (s *Server) Stats() Stats {
 		Overdue: s.overdue.Load(), Connections: s.links.count(),
 	}
 	st.Strangers, st.Refused = s.gate.counts()
+	st.Delayed = s.gate.turnstile.delayed.Load()
 	return st
 }
 
@@ -300,7 +302,9 @@ type passKey struct{}
 
 var errStrangers = errors.New("too many connections without a certificate")
 
-// admitQUIC runs on the first packet of a connection.
+// admitQUIC runs on the first packet of a connection, in the goroutine that opens
+// connections and does nothing else: while it waits, the packets of those that stand
+// go their way.
 func (s *Server) admitQUIC(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	p := s.gate.admit(addrPortOf(info.RemoteAddr))
 	if p == nil {
@@ -313,6 +317,7 @@ func (s *Server) admitQUIC(ctx context.Context, info *quic.ClientInfo) (context.
 // linkQUIC runs after the handshake.
 func (s *Server) linkQUIC(ctx context.Context, c *quic.Conn) context.Context {
 	p, _ := ctx.Value(passKey{}).(*pass)
+	p.arrived()
 	l := &link{
 		remote: addrPortOf(c.RemoteAddr()), pass: p,
 		close: func() { _ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") },
