@@ -19,7 +19,7 @@ func pilots(ctx context.Context, r *run) (result, error) {
 	if r.quick {
 		// A small heap may hold much garbage; the one of 10,000 pilots may not. For
 		// extrapolating, this one is kept as clean as that.
-		n, env = 300, []string{"GOGC=35"}
+		n, env = 300, []string{"GOGC=25"}
 	}
 	c, err := startClusterTimed(ctx, r, 1, "lan", env...)
 	if err != nil {
@@ -67,7 +67,6 @@ func pilots(ctx context.Context, r *run) (result, error) {
 	if there := idle.parkedSince(storm); there < n {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d of %d pilots are back %.0f s after the storm began", there, n, back.Seconds()))
 	}
-	idle.end()
 	exchanges, failed := idle.speakAll(ctx)
 	after := x.process.usage()
 	rss := float64(after.RSS) / 1e9
@@ -103,14 +102,23 @@ const (
 
 // idlers are pilots that have nothing to do and wait for work.
 type idlers struct {
-	pilots []*simulated
-	since  []atomic.Int64 // when each began the exchange that is parked now, Unix nanoseconds
-	stop   context.CancelFunc
-	ended  sync.WaitGroup
+	pilots []*idler
+}
+
+// idler is one of them.
+type idler struct {
+	*simulated
+	since atomic.Int64 // when it began the exchange that is parked now, Unix nanoseconds
+	stop  context.CancelFunc
+	ended sync.WaitGroup
 }
 
 func newIdlers(all []*simulated) *idlers {
-	return &idlers{pilots: all, since: make([]atomic.Int64, len(all)), stop: func() {}}
+	s := &idlers{pilots: make([]*idler, len(all))}
+	for i, p := range all {
+		s.pilots[i] = &idler{simulated: p, stop: func() {}}
+	}
+	return s
 }
 
 // connectAtOnce is how many pilots connect at once at first: as batch systems start
@@ -119,33 +127,38 @@ const connectAtOnce = 64
 
 // begin parks all pilots and returns how long that took.
 func (s *idlers) begin(ctx context.Context, c *cluster) (time.Duration, error) {
-	waiting, stop := context.WithCancel(ctx)
-	s.stop = stop
 	began := time.Now()
 	turn := make(chan struct{}, connectAtOnce)
-	for i, p := range s.pilots {
-		s.ended.Go(func() {
+	for _, p := range s.pilots {
+		waiting, stop := context.WithCancel(ctx)
+		p.stop = stop
+		p.ended.Go(func() {
 			turn <- struct{}{}
 			_, _ = p.exchange(waiting, nil, 0, 0) // connects; what fails is tried again below
 			<-turn
-			for failures := 0; waiting.Err() == nil; {
-				// Answered at once, so that it is known to be connected; then it parks.
-				if _, err := p.exchange(waiting, nil, 0, 0); err != nil {
-					s.since[i].Store(0)
-					failures++
-					pause(waiting, patience(failures))
-					continue
-				}
-				failures = 0
-				s.since[i].Store(time.Now().UnixNano())
-				if _, err := p.exchange(waiting, nil, 1, 4*time.Minute); err != nil {
-					s.since[i].Store(0)
-				}
-			}
+			p.wait(waiting)
 		})
 	}
 	err := c.await(ctx, "all pilots to park", func(context.Context) bool { return s.parkedSince(began) == len(s.pilots) })
 	return time.Since(began), err
+}
+
+// wait asks for work, again and again, until ctx ends.
+func (p *idler) wait(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; {
+		// Answered at once, so that it is known to be connected; then it parks.
+		if _, err := p.exchange(ctx, nil, 0, 0); err != nil {
+			p.since.Store(0)
+			failures++
+			pause(ctx, patience(failures))
+			continue
+		}
+		failures = 0
+		p.since.Store(time.Now().UnixNano())
+		if _, err := p.exchange(ctx, nil, 1, 4*time.Minute); err != nil {
+			p.since.Store(0)
+		}
+	}
 }
 
 // patience is how long a pilot waits after some failures in a row, as pilots do
@@ -155,8 +168,8 @@ func patience(failures int) time.Duration {
 }
 
 func (s *idlers) parkedSince(t time.Time) (n int) {
-	for i := range s.since {
-		if s.since[i].Load() > t.UnixNano() {
+	for _, p := range s.pilots {
+		if p.since.Load() > t.UnixNano() {
 			n++
 		}
 	}
@@ -164,14 +177,19 @@ func (s *idlers) parkedSince(t time.Time) (n int) {
 }
 
 func (s *idlers) end() {
-	s.stop()
-	s.ended.Wait()
+	for _, p := range s.pilots {
+		p.stop()
+	}
+	for _, p := range s.pilots {
+		p.ended.Wait()
+	}
 }
 
 // exchangesPerSecond is what leaders ask of many pilots. Source: server, pace.
 const exchangesPerSecond = 500
 
-// speakAll has every pilot speak once, as often a second as leaders ask for.
+// speakAll has every pilot speak once, as often a second as leaders ask for. Each
+// gives up the exchange that it has parked, as a pilot does that has something to say.
 func (s *idlers) speakAll(ctx context.Context) (sample, int) {
 	var took times
 	var failed atomic.Int64
@@ -187,6 +205,8 @@ func (s *idlers) speakAll(ctx context.Context) (sample, int) {
 		}
 		work.Go(func() {
 			began := time.Now()
+			p.stop()
+			p.ended.Wait()
 			if _, err := p.exchange(ctx, nil, 0, 0); err != nil {
 				failed.Add(1)
 				return
