@@ -150,6 +150,11 @@ func replay(ctx context.Context, r *run) (result, error) {
 	if slowest > time.Second {
 		out.Problems = append(out.Problems, fmt.Sprintf("a query took %.2f s", slowest.Seconds()))
 	}
+	restarted, err := c.restart(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.noteRestart(restarted, done)
 	disk := sizeBelow(c.nodes[0].dir)
 	ledger := sizeBelow(filepath.Join(c.nodes[0].dir, "history"))
 	fmt.Fprintf(r, "%-46s %10.0f MiB, of which ledger %.0f MiB (%.0f bytes per task)\n", "disk per coordinator", mebibytes(disk), mebibytes(ledger), float64(ledger)/float64(done))
