@@ -89,10 +89,21 @@ func unmarshal(general cbor.DecMode, b []byte, v any) error {
 	return general.Unmarshal(b, v)
 }
 
+// usualMessage is what most messages are shorter than, in bytes.
+const usualMessage = 4 << 10
+
+// ReadUpTo reads r to its end, or until it has a byte more than limit. Most messages
+// take one allocation.
+func ReadUpTo(r io.Reader, limit int64) ([]byte, error) {
+	b := bytes.NewBuffer(make([]byte, 0, usualMessage))
+	_, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	return b.Bytes(), err
+}
+
 // ReadMessage reads at most limit bytes from r and decodes them strictly.
 // It returns an *Error of CodeTooLarge or CodeBadRequest.
 func ReadMessage(r io.Reader, limit int64, v any) error {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	b, err := ReadUpTo(r, limit)
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
