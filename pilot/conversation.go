@@ -143,7 +143,7 @@ func (c *Conversation) Next(now Instant) Step {
 		s.Act, s.Request = ActLeave, c.goodbye(now)
 		return s
 	}
-	if s.Within = c.rest(now); s.Within > 0 && !c.awake {
+	if s.Within = c.rest(now); s.Within > 0 {
 		s.Act = ActRest
 		return s
 	}
@@ -219,12 +219,16 @@ func (c *Conversation) isReporting() bool {
 	return slices.ContainsFunc(c.attempts, func(h *held) bool { return h.ended && !h.reported && !h.settled })
 }
 
-// rest is how long there is nothing to say.
+// rest is how long there is nothing to say, or nothing that could not wait.
 func (c *Conversation) rest(now Instant) time.Duration {
+	if c.awake {
+		if c.draining || !c.asksNothing(now) {
+			return 0
+		}
+		return c.spoke.Add(company).Sub(now.Time)
+	}
 	until := c.paused
-	free := c.packing.free(now.Time)
-	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) &&
-		(c.wanted(now, &free) == 0 || c.vain && c.isReporting()) {
+	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) && c.asksNothing(now) {
 		quiet := time.Second
 		if len(c.attempts) > 0 {
 			quiet = c.pace
@@ -234,6 +238,17 @@ func (c *Conversation) rest(now Instant) time.Duration {
 		}
 	}
 	return until.Sub(now.Time)
+}
+
+// company is how long after an exchange a report waits for others, or for a core that
+// becomes free: where tasks end faster than that, each of their exchanges carries
+// more, and none that only reports keeps one waiting that asks.
+const company = 10 * time.Millisecond
+
+// asksNothing tells whether no work is wanted, or none before the next report.
+func (c *Conversation) asksNothing(now Instant) bool {
+	free := c.packing.free(now.Time)
+	return c.wanted(now, &free) == 0 || c.vain && c.isReporting()
 }
 
 // compose lists what is held and what is free. The second result is how long the

@@ -114,6 +114,7 @@ func TestAPilotTakesNoMoreThanItCanReport(t *testing.T) {
 	for i := range uint32(2) {
 		c.Report(testLease(i, 0).ID, &protocol.SignedReport{Body: []byte("report")}, true)
 	}
+	now.Time = now.Time.Add(company)
 	if s := c.Next(now); s.Act != ActSpeak || len(s.Request.Reports) != 2 || s.Request.Want != 0 {
 		t.Fatalf("next is %v with %+v, want an exchange with two reports that wants nothing", s.Act, s.Request)
 	}
@@ -122,5 +123,47 @@ func TestAPilotTakesNoMoreThanItCanReport(t *testing.T) {
 	now.Time = now.Time.Add(time.Minute) // it pauses before it repeats the other
 	if s := c.Next(now); s.Act != ActSpeak || s.Request.Want != 1 {
 		t.Errorf("with one task less, next is %v with %+v, want one task to be wanted", s.Act, s.Request)
+	}
+}
+
+// A report that is ready right after an exchange waits for company, but not for long,
+// and not where nothing else may come.
+func TestReportsOfAMomentShareAnExchange(t *testing.T) {
+	begin := Instant{Time: time.Unix(1, 0)}
+	reporting := func() *Conversation {
+		c := newTestConversation(begin)
+		c.Heard(begin, &protocol.ExchangeReply{Leases: []protocol.Lease{testLease(0, 0), testLease(1, 0)}})
+		c.Ended(testLease(0, 0).ID)
+		if s := c.Next(begin); s.Act != ActSpeak || s.Request.Want != 1 {
+			t.Fatalf("next is %v with %+v, want an exchange that wants one task", s.Act, s.Request)
+		}
+		c.Heard(begin, &protocol.ExchangeReply{Leases: []protocol.Lease{testLease(2, 0)}})
+		c.Report(testLease(0, 0).ID, &protocol.SignedReport{Body: []byte("report")}, true)
+		return c
+	}
+	now := begin
+	now.Time = now.Time.Add(company / 2)
+
+	c := reporting()
+	s := c.Next(now)
+	if s.Act != ActRest || s.Within != company/2 {
+		t.Fatalf("next is %v for %v with %+v, want a rest of %v", s.Act, s.Within, s.Request, company/2)
+	}
+	c.Ended(testLease(1, 0).ID)
+	if s = c.Next(now); s.Act != ActSpeak || len(s.Request.Reports) != 1 || s.Request.Want != 1 {
+		t.Errorf("next is %v with %+v, want an exchange that reports one task and wants one", s.Act, s.Request)
+	}
+
+	c = reporting()
+	c.Next(now) // rests
+	now.Time = begin.Time.Add(company)
+	if s = c.Next(now); s.Act != ActSpeak || len(s.Request.Reports) != 1 {
+		t.Errorf("without company, next is %v with %+v, want an exchange that reports one task", s.Act, s.Request)
+	}
+
+	c = reporting()
+	c.Drain()
+	if s = c.Next(begin); s.Act != ActSpeak || len(s.Request.Reports) != 1 {
+		t.Errorf("draining, next is %v with %+v, want an exchange that reports one task", s.Act, s.Request)
 	}
 }
