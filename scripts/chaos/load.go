@@ -61,6 +61,7 @@ type load struct {
 	mu      sync.Mutex
 	account []*entry      // guarded by mu, in the order of submission
 	actions int           // guarded by mu: acknowledged
+	held    int           // guarded by mu: tasks that were held for losing their pilots
 	longest time.Duration // guarded by mu: until a write was acknowledged
 }
 
@@ -179,12 +180,15 @@ func (l *load) unfinished(ctx context.Context) int {
 			n += int(e.jobs) // not known: taken to be there
 			continue
 		}
-		if d.State == protocol.DatasetComplete {
+		switch d.State {
+		case protocol.DatasetComplete:
 			l.mu.Lock()
 			e.finished = true
 			l.mu.Unlock()
+		case protocol.DatasetErrors:
+			l.release(e)
 		}
-		n += int(d.TaskCounts["queued"] + d.TaskCounts["waiting"] + d.TaskCounts["processing"] + d.TaskCounts["suspended"])
+		n += int(d.TaskCounts["queued"] + d.TaskCounts["waiting"] + d.TaskCounts["processing"] + d.TaskCounts["suspended"] + d.TaskCounts["error"])
 	}
 	return n
 }

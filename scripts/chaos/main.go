@@ -198,6 +198,7 @@ func report(f *federation, l *load, v *verdict, struck map[string]int) error {
 	fmt.Fprintf(w, "changes of leader\t%d\n", f.leadership.changed())
 	fmt.Fprintf(w, "datasets acknowledged\t%d\n", len(l.account))
 	fmt.Fprintf(w, "actions acknowledged\t%d\n", l.actions)
+	fmt.Fprintf(w, "tasks held for losing their pilots, and released\t%d\n", l.held)
 	fmt.Fprintf(w, "longest until a write was acknowledged\t%v\n", l.longest.Round(time.Millisecond))
 	fmt.Fprintf(w, "tasks ok, each with one attempt that counts\t%d\n", v.tasks)
 	fmt.Fprintf(w, "attempts\t%d\n", v.attempts)
