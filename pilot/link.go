@@ -166,49 +166,19 @@ func (l *Link) Exchange(ctx context.Context, request *protocol.ExchangeRequest) 
 	return reply, nil
 }
 
-// GetBlob implements stage.Blobs.
-func (l *Link) GetBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/v1/blobs/"+d.Hex(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := l.client.Do(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if err := transport.ResponseError(resp); err != nil {
-		return nil, err
-	}
-	return resp.Body, nil
-}
-
 // PutBlob stores bytes for a lease. body is read once; where it can be rewound,
 // an unknown outcome is repeated.
 func (l *Link) PutBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {
-	for try := 0; ; try++ {
-		err := l.putOnce(ctx, lease, class, d, size, body)
-		seeker, rewinds := body.(io.Seeker)
-		if err == nil || !rewinds || try == 4 || ctx.Err() != nil || !mayRepeat(err) {
-			return err
-		}
-		if _, seekErr := seeker.Seek(0, io.SeekStart); seekErr != nil {
-			return err
-		}
-		l.logger.Warn("storing a blob again", "digest", d, "err", err)
-		pause := time.NewTimer(time.Second << try)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
-		}
+	seeker, rewinds := body.(io.Seeker)
+	if !rewinds {
+		return l.putOnce(ctx, lease, class, d, size, body)
 	}
-}
-
-// mayRepeat tells an outage from a refusal.
-func mayRepeat(err error) bool {
-	code := protocol.CodeOf(err)
-	return code == protocol.CodeInternal || code.Retryable()
+	return l.insist(ctx, "store", d, func() error {
+		if _, err := seeker.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		return l.putOnce(ctx, lease, class, d, size, body)
+	})
 }
 
 func (l *Link) putOnce(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type door struct {
 	callers []transport.Caller // guarded by mu: of exchanges
 	renewed int                // guarded by mu
 	fail    int                // guarded by mu: how many uploads are answered unknown
+	breaks  int                // guarded by mu: how many downloads break off midway
 	stored  []byte             // guarded by mu
 	passkey string             // guarded by mu: of the last upload
 }
@@ -105,6 +107,12 @@ func newDoor(t *testing.T) *door {
 		defer d.mu.Unlock()
 		if protocol.DigestOf(d.stored).Hex() != r.PathValue("digest") {
 			return protocol.Errorf(protocol.CodeNotFound, "no such blob")
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(d.stored)))
+		if d.breaks--; d.breaks >= 0 {
+			_, _ = w.Write(d.stored[:len(d.stored)*(9-d.breaks)/10])
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		}
 		_, err := w.Write(d.stored)
 		return err
@@ -212,5 +220,37 @@ func TestLinkStoresAndGetsBlobs(t *testing.T) {
 	lease.Passkey = "wrong"
 	if err := blobs.PutBlob(ctx, protocol.DigestOf([]byte("x")), 1, bytes.NewReader([]byte("x"))); protocol.CodeOf(err) != protocol.CodeStale {
 		t.Errorf("a refused put: %v, want stale without repeating", err)
+	}
+}
+
+// An attempt does not end because a coordinator does while it gives an input.
+func TestABlobThatBreaksOffIsReadOn(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	l := d.link(t)
+	if _, err := l.Enrol(t.Context(), protocol.EnrolRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	d.stored = bytes.Repeat([]byte("content "), 10_000)
+	read := func(breaks int) error {
+		d.mu.Lock()
+		d.breaks = breaks
+		d.mu.Unlock()
+		body, err := l.GetBlob(t.Context(), protocol.DigestOf(d.stored))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		got, err := io.ReadAll(body)
+		if err == nil && !bytes.Equal(got, d.stored) {
+			t.Errorf("broken off %d times: %d bytes of %d, or others", breaks, len(got), len(d.stored))
+		}
+		return err
+	}
+	if err := read(blobTries - 1); err != nil {
+		t.Errorf("broken off %d times: %v", blobTries-1, err)
+	}
+	if err := read(blobTries); err == nil {
+		t.Errorf("broken off %d times, and no error", blobTries)
 	}
 }

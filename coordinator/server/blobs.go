@@ -64,7 +64,9 @@ func (s *Server) OpenBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser
 	return s.openBlob(ctx, d, true)
 }
 
-// openBlob opens a blob here or, where ask says so, at a peer.
+// openBlob opens a blob here or, where ask says so, at a peer. It says that there is
+// none only if every peer says so: for a pilot that is the word on which the blob's
+// task runs again.
 func (s *Server) openBlob(ctx context.Context, d protocol.Digest, ask bool) (io.ReadCloser, protocol.ByteSize, error) {
 	f, info, err := s.Blobs.Open(d)
 	if err == nil {
@@ -73,6 +75,7 @@ func (s *Server) openBlob(ctx context.Context, d protocol.Digest, ask bool) (io.
 	if !errors.Is(err, blob.ErrNotFound) && !errors.Is(err, blob.ErrMissing) {
 		return nil, 0, blobError(err)
 	}
+	var unasked protocol.NodeID
 	if ask {
 		for _, node := range s.Peers.Others() {
 			body, size, err := s.peerBlob(ctx, node, d)
@@ -80,9 +83,13 @@ func (s *Server) openBlob(ctx context.Context, d protocol.Digest, ask bool) (io.
 				return body, size, nil
 			}
 			if protocol.CodeOf(err) != protocol.CodeNotFound {
+				unasked = node
 				s.Logger.Debug("peer did not give a blob", "coordinator", node, "digest", d, "err", err)
 			}
 		}
+	}
+	if unasked != "" {
+		return nil, 0, protocol.Errorf(protocol.CodeUnknown, "no blob %v here, and coordinator %s could not be asked; repeat the request", d, unasked)
 	}
 	return nil, 0, protocol.Errorf(protocol.CodeNotFound, "no blob %v", d)
 }
