@@ -101,7 +101,7 @@ func (n *node) open() (err error) {
 	n.api, err = transport.NewServer(transport.ServerConfig{
 		Cluster: n.cluster.Name(), Addr: c.Listen, DisableQUIC: c.DisableQUIC,
 		ListenTCP: c.Network.ListenTCP, ListenUDP: c.Network.ListenUDP,
-		Certificate: n.cluster.ServerCertificate, ClientCAs: n.cluster.Pool, Handler: n.server,
+		Certificate: n.cluster.ServerCertificate, ClientCAs: n.cluster.Issuers, Handler: n.server,
 		BodyLimit: bodyLimit, AddressKey: n.cluster.AddressKey(), Logger: log,
 	})
 	return err

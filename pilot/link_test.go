@@ -118,7 +118,7 @@ func newDoor(t *testing.T) *door {
 		return err
 	})
 	server, err := transport.NewServer(transport.ServerConfig{
-		Cluster: "test", Addr: "127.0.0.1:0", DisableQUIC: true, Certificate: cluster.ServerCertificate, ClientCAs: cluster.Pool,
+		Cluster: "test", Addr: "127.0.0.1:0", DisableQUIC: true, Certificate: cluster.ServerCertificate, ClientCAs: cluster.Issuers,
 		Handler: mux, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -39,6 +39,7 @@ type Authority struct {
 	root    *x509.Certificate
 	issuing *x509.Certificate
 	key     crypto.Signer
+	issuers *x509.CertPool // issuing
 }
 
 // newAuthority checks that the pieces belong together.
@@ -62,13 +63,19 @@ func newAuthority(s *Secrets) (*Authority, error) {
 	if !ok || !key.PublicKey.Equal(issuing.PublicKey) {
 		return nil, errors.New("issuing key is not that of the issuing certificate")
 	}
-	return &Authority{cluster: s.Cluster, root: root, issuing: issuing, key: key}, nil
+	issuers := x509.NewCertPool()
+	issuers.AddCert(issuing)
+	return &Authority{cluster: s.Cluster, root: root, issuing: issuing, key: key, issuers: issuers}, nil
 }
 
 // Pin is the digest of the root's public key, by which tokens name the cluster.
 func (a *Authority) Pin() protocol.Digest { return transport.Fingerprint(a.root) }
 
-// Pool holds the root, for verifying whom the authority certified.
+// Issuers holds the issuing authority, for verifying clients: pilots and sites show
+// their leaf alone. It is always the same pool.
+func (a *Authority) Issuers() *x509.CertPool { return a.issuers }
+
+// Pool holds the root, for verifying coordinators, which show a whole chain.
 func (a *Authority) Pool() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(a.root)
@@ -76,7 +83,7 @@ func (a *Authority) Pool() *x509.CertPool {
 }
 
 // CertifyPilot signs a pilot's key, which must be Ed25519, because reports are
-// signed with it. It returns the chain in PEM, leaf first, and the key.
+// signed with it. It returns the leaf in PEM, and the key.
 func (a *Authority) CertifyPilot(csr []byte, site protocol.SiteID, pilot protocol.PilotID) (chain []byte, key ed25519.PublicKey, err error) {
 	public, err := requestedKey(csr)
 	if err != nil {
@@ -155,7 +162,9 @@ func requestedKey(der []byte) (any, error) {
 	return nil, fmt.Errorf("certificate request: key %T, want Ed25519 or ECDSA P-256", csr.PublicKey)
 }
 
-// certify signs a leaf for the identity that ends no later than its issuer.
+// certify signs a leaf for the identity that ends no later than its issuer, and
+// returns what its holder shows: coordinators a chain, others the leaf, because
+// coordinators know who issued it.
 func (a *Authority) certify(public any, id transport.Identity, life time.Duration, hosts []string) ([]byte, error) {
 	if err := id.Check(); err != nil {
 		return nil, fmt.Errorf("certify: %w", err)
@@ -170,7 +179,7 @@ func (a *Authority) certify(public any, id transport.Identity, life time.Duratio
 	if leaf.NotAfter.After(a.issuing.NotAfter) {
 		leaf.NotAfter = a.issuing.NotAfter
 	}
-	chain := [][]byte{nil, a.issuing.Raw}
+	chain := [][]byte{nil}
 	if id.Kind == transport.Coordinator {
 		leaf.ExtKeyUsage = append(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 		leaf.DNSNames = append(transport.ServerNames(a.cluster), raftName(a.cluster))
@@ -181,7 +190,7 @@ func (a *Authority) certify(public any, id transport.Identity, life time.Duratio
 				leaf.DNSNames = append(leaf.DNSNames, h)
 			}
 		}
-		chain = append(chain, a.root.Raw)
+		chain = append(chain, a.issuing.Raw, a.root.Raw)
 	}
 	var err error
 	if chain[0], err = x509.CreateCertificate(rand.Reader, leaf, a.issuing, public, a.key); err != nil {

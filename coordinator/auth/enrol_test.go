@@ -46,7 +46,7 @@ func TestPilotEnrolsByItsTicketAlone(t *testing.T) {
 		_ = transport.WriteCBOR(w, protocol.ExchangeReply{Next: 60})
 	})
 	s, err := transport.NewServer(transport.ServerConfig{
-		Cluster: c.Name(), Addr: "127.0.0.1:0", Certificate: c.ServerCertificate, ClientCAs: c.Pool,
+		Cluster: c.Name(), Addr: "127.0.0.1:0", Certificate: c.ServerCertificate, ClientCAs: c.Issuers,
 		AddressKey: c.AddressKey(), Handler: mux, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Door is one of the names under which a coordinator answers, and so what it
@@ -81,33 +82,65 @@ func baseTLS() *tls.Config {
 }
 
 // serverTLS answers each ClientHello with the policy of the door it names.
-func serverTLS(c *ServerConfig) *tls.Config {
-	base := baseTLS()
-	base.NextProtos = []string{"h2", "http/1.1"}
+func serverTLS(c *ServerConfig, protocols ...string) *tls.Config {
+	p := &policies{config: c, protocols: protocols, of: make(map[Kind]*tls.Config)}
+	base := p.open()
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		t := baseTLS()
-		t.NextProtos = base.NextProtos
-		t.GetCertificate = c.Certificate
-		door := doorOf(hello.ServerName, c.Cluster)
-		want := door.holder()
-		if want == 0 {
-			return t, nil
-		}
-		t.ClientAuth = tls.RequireAndVerifyClientCert
-		t.ClientCAs = c.ClientCAs()
-		t.VerifyConnection = func(s tls.ConnectionState) error {
-			id, err := verifiedIdentity(&s)
-			switch {
-			case err != nil:
-				return err
-			case id.Cluster != c.Cluster || id.Kind != want:
-				return fmt.Errorf("%v may not enter by %s: a %v of %s may", id, hello.ServerName, want, c.Cluster)
-			}
-			return nil
-		}
-		return t, nil
+		return p.holding(doorOf(hello.ServerName, c.Cluster).holder()), nil
 	}
 	return base
+}
+
+// policies are what doors ask of those who come. All connections share them, for as
+// long as clients are verified by the same roots.
+type policies struct {
+	config    *ServerConfig
+	protocols []string
+
+	mu    sync.Mutex
+	roots *x509.CertPool       // guarded by mu
+	of    map[Kind]*tls.Config // guarded by mu; by whose certificate is required
+}
+
+// open is the policy of doors that require no certificate.
+func (p *policies) open() *tls.Config {
+	t := baseTLS()
+	t.NextProtos = p.protocols
+	t.GetCertificate = p.config.Certificate
+	return t
+}
+
+// holding is the policy of doors that require a certificate of a kind; zero for none.
+func (p *policies) holding(want Kind) *tls.Config {
+	roots := p.config.ClientCAs()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if roots != p.roots {
+		clear(p.of)
+		p.roots = roots
+	}
+	t := p.of[want]
+	if t != nil {
+		return t
+	}
+	t = p.open()
+	p.of[want] = t
+	if want == 0 {
+		return t
+	}
+	t.ClientAuth = tls.RequireAndVerifyClientCert
+	t.ClientCAs = roots
+	t.VerifyConnection = func(s tls.ConnectionState) error {
+		id, err := verifiedIdentity(&s)
+		switch {
+		case err != nil:
+			return err
+		case id.Cluster != p.config.Cluster || id.Kind != want:
+			return fmt.Errorf("%v may not enter by %s: a %v of %s may", id, s.ServerName, want, p.config.Cluster)
+		}
+		return nil
+	}
+	return t
 }
 
 // verifiedIdentity is the identity of a connection whose chain crypto/tls has verified.

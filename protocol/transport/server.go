@@ -36,7 +36,8 @@ type ServerConfig struct {
 	// Certificate is asked once for each handshake, so that renewed certificates
 	// are used at once. The chain must end in the cluster's root, which clients pin.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// ClientCAs are the roots of the clients' certificates; asked once for each handshake.
+	// ClientCAs are the roots of the clients' certificates; asked once for each
+	// handshake. While it returns the same pool, connections share what is made of it.
 	ClientCAs func() *x509.CertPool
 	Handler   http.Handler
 	// BodyLimit is the largest body of a request in bytes; nil is
@@ -216,10 +217,9 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) prepare() error {
-	conf := serverTLS(&s.config)
 	s.http = &http.Server{
 		Handler:           s.handler("tcp"),
-		TLSConfig:         conf,
+		TLSConfig:         serverTLS(&s.config, "h2", "http/1.1"),
 		ReadHeaderTimeout: s.limits.FirstRequest,
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    s.limits.HeaderBytes,
@@ -249,7 +249,7 @@ func (s *Server) prepare() error {
 	}
 	// Listen, not ListenEarly: no connection is seen before its handshake is over,
 	// so its caller is known from the beginning.
-	ln, err := s.quic.Listen(http3.ConfigureTLSConfig(conf), serverQUIC(&s.limits, s.budget))
+	ln, err := s.quic.Listen(serverTLS(&s.config, http3.NextProtoH3), serverQUIC(&s.limits, s.budget))
 	if err != nil {
 		return fmt.Errorf("listen on quic %v: %w", s.udp.LocalAddr(), err)
 	}

@@ -116,7 +116,7 @@ func serveEcho(ctx context.Context, dir, address string) error {
 		return err
 	}
 	s, err := transport.NewServer(transport.ServerConfig{
-		Cluster: cluster.Name(), Addr: address, Certificate: cluster.ServerCertificate, ClientCAs: cluster.Pool, Logger: quiet,
+		Cluster: cluster.Name(), Addr: address, Certificate: cluster.ServerCertificate, ClientCAs: cluster.Issuers, Logger: quiet,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(w, r.Body) // a client that went away
 		}),
