@@ -35,55 +35,77 @@ type route struct {
 	handle   handlerFunc
 }
 
-// admit wraps a verb in all that comes before it: who speaks, what they may, and
-// which coordinator answers.
+// admit wraps a verb in all that comes before it. Its frame is small: it lies on the
+// stack of every exchange that is parked.
 func (s *Server) admit(r route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		caller, who, err := s.identify(req)
-		term, _ := s.Record.Leading()
-		elsewhere := term == 0 && !r.anywhere
-		if err == nil {
-			err = s.trusts(req, &caller, term != 0, r.anywhere)
+		e := s.enter(&r, w, req)
+		if e.end != nil {
+			defer e.end()
 		}
-		switch {
-		case err == nil:
-			err = s.Policy.Allow(who, r.pattern)
-		case elsewhere && errors.Is(err, errTokenNotHere):
-			err = nil // the leader knows, and judges
-		}
-		if err != nil {
-			if !elsewhere && !r.anywhere {
-				err = s.certain(req.Context(), term, err)
-			}
-			s.answer(w, req, err)
+		if e.req == nil {
 			return
 		}
-		if who.Kind == transport.User {
-			ctx, end := s.revocations.begin(transport.WithCaller(req.Context(), caller), who.Token, caller.Remote)
-			defer end()
-			req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
-		} else if caller != transport.CallerOf(req.Context()) { // another coordinator's word for it
-			req = req.WithContext(transport.WithCaller(req.Context(), caller))
+		err := r.handle(e.w, e.req)
+		if err != nil && !r.anywhere {
+			err = s.certain(e.req.Context(), e.term, err)
 		}
-		if elsewhere {
-			s.answer(w, req, s.forward(w, req, caller, r))
-			return
-		}
-		if r.anywhere {
-			s.answer(w, req, r.handle(w, req))
-			return
-		}
-		// People read what was acknowledged, and are told where that is not sure. Huma
-		// answers refusals itself, so they are asked for first, too.
-		if who.Kind == transport.User && !s.leads(req.Context(), term) {
-			if req.Method != http.MethodGet {
-				s.answer(w, req, errDeposed)
-				return
-			}
-			w = s.doubt(w, req)
-		}
-		s.answer(w, req, s.certain(req.Context(), term, r.handle(w, req)))
+		s.answer(e.w, e.req, err)
 	})
+}
+
+// entered is a request that a verb is to handle.
+type entered struct {
+	w    http.ResponseWriter
+	req  *http.Request // nil where it is answered already
+	term uint64        // that was led when it came
+	end  func()        // to be called in any case; nil where there is nothing to end
+}
+
+// enter finds out who speaks, what they may, and which coordinator answers. What is
+// refused, or forwarded, is answered here.
+func (s *Server) enter(r *route, w http.ResponseWriter, req *http.Request) (e entered) {
+	caller, who, err := s.identify(req)
+	term, _ := s.Record.Leading()
+	elsewhere := term == 0 && !r.anywhere
+	if err == nil {
+		err = s.trusts(req, &caller, term != 0, r.anywhere)
+	}
+	switch {
+	case err == nil:
+		err = s.Policy.Allow(who, r.pattern)
+	case elsewhere && errors.Is(err, errTokenNotHere):
+		err = nil // the leader knows, and judges
+	}
+	if err != nil {
+		if !elsewhere && !r.anywhere {
+			err = s.certain(req.Context(), term, err)
+		}
+		s.answer(w, req, err)
+		return e
+	}
+	if who.Kind == transport.User {
+		ctx, end := s.revocations.begin(transport.WithCaller(req.Context(), caller), who.Token, caller.Remote)
+		e.end = end
+		req = req.WithContext(context.WithValue(ctx, principalKey{}, who))
+	} else if caller != transport.CallerOf(req.Context()) { // another coordinator's word for it
+		req = req.WithContext(transport.WithCaller(req.Context(), caller))
+	}
+	if elsewhere {
+		s.answer(w, req, s.forward(w, req, caller, *r))
+		return e
+	}
+	// People read what was acknowledged, and are told where that is not sure. Huma
+	// answers refusals itself, so they are asked for first, too.
+	if !r.anywhere && who.Kind == transport.User && !s.leads(req.Context(), term) {
+		if req.Method != http.MethodGet {
+			s.answer(w, req, errDeposed)
+			return e
+		}
+		w = s.doubt(w, req)
+	}
+	e.w, e.req, e.term = w, req, term
+	return e
 }
 
 // errTokenNotHere is a follower's answer about a token that may be good.

@@ -345,7 +345,8 @@ func (s *Server) linkTCP(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, linkKey{}, l)
 }
 
-// handler wraps the handler of the config in all that every request needs.
+// handler wraps the handler of the config in all that every request needs. Its frame
+// is small: it lies on the stack of every request that is parked.
 func (s *Server) handler(transport string) http.Handler {
 	requests := &s.overTCP
 	if transport == "quic" {
@@ -355,47 +356,60 @@ func (s *Server) handler(transport string) http.Handler {
 		requests.Add(1)
 		out := &writer{ResponseWriter: w, limits: &s.limits}
 		defer s.recover(out, r)
-		read := func() Caller { return callerOf(r.TLS, s.config.Cluster, transport, remoteOf(r)) }
-		var caller Caller
-		if l := linkOf(r.Context()); l == nil {
-			caller = read()
-		} else {
-			var active int
-			caller, active = l.begin(read)
-			defer l.end(s.limits.Idle)
-			if caller.Kind != Coordinator && active > s.limits.Streams {
-				WriteError(out, r, &protocol.Error{
-					Code: protocol.CodeBusy, RetryAfter: 1,
-					Message: fmt.Sprintf("more than %d requests at once on one connection", s.limits.Streams),
-				})
-				return
-			}
+		r, end := s.receive(transport, out, r)
+		if end != nil {
+			defer end()
 		}
-		if transport == "tcp" && s.altSvc != "" {
-			w.Header().Set("Alt-Svc", s.altSvc)
+		if r != nil {
+			s.config.Handler.ServeHTTP(out, r)
 		}
-		if !caller.NotAfter.IsZero() && time.Now().After(caller.NotAfter) {
-			s.overdue.Add(1)
-			if transport == "tcp" {
-				w.Header().Set("Connection", "close") // HTTP/3 has no such header; there Idle ends it
-			}
-			WriteError(out, r, protocol.Errorf(protocol.CodeUnauthorized,
-				"certificate ended at %s: renew it", caller.NotAfter.UTC().Format(time.RFC3339)))
-			return
-		}
-		limit := int64(protocol.MaxExchangeBytes)
-		if s.config.BodyLimit != nil {
-			limit = s.config.BodyLimit(r)
-		}
-		if r.ContentLength > limit {
-			WriteError(out, r, protocol.Errorf(protocol.CodeTooLarge, "body of %d bytes, at most %d", r.ContentLength, limit))
-			return
-		}
-		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(w, newSteadyBody(w, r.Body, &s.limits), limit)
-		}
-		s.config.Handler.ServeHTTP(out, r.WithContext(WithCaller(r.Context(), caller)))
 	})
+}
+
+// receive finds out who speaks and bounds what they send. It returns the request as
+// the handler takes it, or nil where it has refused it; end, where there is one, is
+// called in any case.
+func (s *Server) receive(transport string, w *writer, r *http.Request) (served *http.Request, end func()) {
+	read := func() Caller { return callerOf(r.TLS, s.config.Cluster, transport, remoteOf(r)) }
+	var caller Caller
+	if l := linkOf(r.Context()); l == nil {
+		caller = read()
+	} else {
+		var active int
+		caller, active = l.begin(read)
+		end = func() { l.end(s.limits.Idle) }
+		if caller.Kind != Coordinator && active > s.limits.Streams {
+			WriteError(w, r, &protocol.Error{
+				Code: protocol.CodeBusy, RetryAfter: 1,
+				Message: fmt.Sprintf("more than %d requests at once on one connection", s.limits.Streams),
+			})
+			return nil, end
+		}
+	}
+	if transport == "tcp" && s.altSvc != "" {
+		w.Header().Set("Alt-Svc", s.altSvc)
+	}
+	if !caller.NotAfter.IsZero() && time.Now().After(caller.NotAfter) {
+		s.overdue.Add(1)
+		if transport == "tcp" {
+			w.Header().Set("Connection", "close") // HTTP/3 has no such header; there Idle ends it
+		}
+		WriteError(w, r, protocol.Errorf(protocol.CodeUnauthorized,
+			"certificate ended at %s: renew it", caller.NotAfter.UTC().Format(time.RFC3339)))
+		return nil, end
+	}
+	limit := int64(protocol.MaxExchangeBytes)
+	if s.config.BodyLimit != nil {
+		limit = s.config.BodyLimit(r)
+	}
+	if r.ContentLength > limit {
+		WriteError(w, r, protocol.Errorf(protocol.CodeTooLarge, "body of %d bytes, at most %d", r.ContentLength, limit))
+		return nil, end
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w.ResponseWriter, newSteadyBody(w.ResponseWriter, r.Body, &s.limits), limit)
+	}
+	return r.WithContext(WithCaller(r.Context(), caller)), end
 }
 
 // recover ends a request whose handler panicked: with an error if the reply has
