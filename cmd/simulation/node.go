@@ -74,6 +74,7 @@ func (n *node) crash() {
 	n.w.note("%s crashes", n.name)
 	n.kill()
 	for _, s := range n.sessions {
+		s.over = true
 		if n.w.chance(2) {
 			n.w.after(n.w.between(time.Millisecond, 100*time.Millisecond), func() {
 				s.reply(nil, protocol.Errorf(protocol.CodeInternal, "connection reset"))
