@@ -125,17 +125,56 @@ func (n *node) serveExchange(r request, reply func(any, error)) (gone func()) {
 		n.after(0, func() { reply(nil, err) })
 		return nil
 	}
-	s := &session{n: n, x: x, pilot: r.caller.Pilot, free: r.exchange.Free, sequence: r.exchange.Sequence}
+	s := &session{n: n, x: x, pilot: r.caller.Pilot, free: r.exchange.Free, sequence: r.exchange.Sequence, owed: n.owed(&r)}
 	sent := n.w.now
 	s.reply = func(answer any, err error) {
 		if x, is := answer.(*protocol.ExchangeReply); is && err == nil {
 			n.w.noteRenewed(n, term, sent, r.exchange, x)
+			s.checkOwed(x)
+			if len(x.Leases) > 0 && n.w.chaotic && n.w.chance(12) {
+				n.w.note("the answer to exchange %d of %s is lost", s.sequence, s.pilot)
+				answer, err = nil, protocol.Errorf(protocol.CodeInternal, "connection reset")
+			}
 		}
 		reply(answer, err)
 	}
 	n.sessions = append(n.sessions, s)
 	s.step()
 	return s.gone
+}
+
+// owed are the leases that a pilot was granted, and shows no sign of knowing.
+func (n *node) owed(r *request) (owed []protocol.HeldLease) {
+	p, _ := n.machine.Pilot(r.caller.Pilot)
+	for _, h := range p.Leases {
+		l, current := n.machine.Lease(h.Task)
+		if !current || l.State != state.Live || r.exchange.Leaving || mentions(r.exchange, h.Lease) {
+			continue
+		}
+		owed = append(owed, protocol.HeldLease{Lease: h.Lease, Task: h.Task})
+	}
+	return owed
+}
+
+// mentions tells whether a pilot lists a lease, or reports on it.
+func mentions(r *protocol.ExchangeRequest, id protocol.LeaseID) bool {
+	return slices.ContainsFunc(r.Held, func(h protocol.HeldLease) bool { return h.Lease == id }) ||
+		slices.ContainsFunc(r.Reports, func(s protocol.SignedReport) bool {
+			report, err := s.Decode()
+			return err == nil && report.Lease == id
+		})
+}
+
+// checkOwed checks that a pilot that is answered hears of what it was granted (I-4):
+// the answer to the exchange that was granted it may have been lost.
+func (s *session) checkOwed(x *protocol.ExchangeReply) {
+	for _, h := range s.owed {
+		l, current := s.n.machine.Lease(h.Task)
+		heard := slices.ContainsFunc(x.Leases, func(l protocol.Lease) bool { return l.ID == h.Lease })
+		if current && l.ID == h.Lease && l.State == state.Live && !heard {
+			s.n.w.broken("I-4", "%s is not sent lease %v again, which it holds and does not list", s.pilot, h.Lease)
+		}
+	}
 }
 
 // certain lets an answer pass that makes a pilot give something up only if this node

@@ -1,6 +1,9 @@
 package simulation
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // weather makes the network of a run good or bad for a while.
 func (w *World) weather() {
@@ -27,10 +30,8 @@ func (w *World) strike() {
 	w.after(w.between(5*time.Second, 3*time.Minute), w.strike)
 	n := w.anyNode()
 	if w.chance(2) { // the leader is worth more
-		for _, o := range w.nodes {
-			if o.alive && o.term == w.newestTerm() && o.term > 0 {
-				n = o
-			}
+		if l := w.leader(); l != nil {
+			n = l
 		}
 	}
 	switch w.rng.IntN(13) {
@@ -82,6 +83,56 @@ func (w *World) strike() {
 				})
 			}
 		}
+	}
+}
+
+// outlive has a leader stall over what it is about to propose while it loses its
+// leadership and wins it again: what it decided in one term is proposed in another.
+func (w *World) outlive(n *node) {
+	n.stall = w.between(4*time.Second, 20*time.Second)
+	n.after(w.between(0, time.Second), func() {
+		if n.raft.role == leader {
+			w.note("%s gives up leadership, and wants it back", n.name)
+			n.raft.stepDown(n.raft.mem.term)
+			n.raft.patience = 0
+		}
+	})
+}
+
+// vanish kills the pilot of an exchange that was woken before that goes on, and its
+// node sees so.
+func (w *World) vanish(s *session) {
+	for _, p := range w.pilots {
+		if p.id == s.pilot {
+			p.crash()
+			s.n.after(time.Millisecond, s.gone)
+			return
+		}
+	}
+}
+
+// maroon cuts off a pilot whose payload runs, until beyond the fence, and beyond the
+// end of all other faults. Its tasks will be others' by then.
+func (w *World) maroon() {
+	for _, p := range w.pilots {
+		if p.isFrozen() || len(p.running()) == 0 {
+			continue
+		}
+		d := timing.Fence + w.between(5*time.Minute, 15*time.Minute)
+		for _, a := range p.running() {
+			a.least = w.now + d
+		}
+		w.note("%s is marooned for %v", p.name, d)
+		var pairs [][2]string
+		for _, n := range w.nodes {
+			pairs = append(pairs, [2]string{n.name, p.name}, [2]string{p.name, n.name})
+		}
+		w.marooned = p
+		w.cut(pairs, d)
+		return
+	}
+	if w.chaotic {
+		w.after(10*time.Second, w.maroon)
 	}
 }
 
@@ -143,21 +194,19 @@ func (w *World) cutOff(p *process, d time.Duration) {
 
 func (w *World) cut(pairs [][2]string, d time.Duration) {
 	for _, p := range pairs {
-		w.net.cut[p] = true
+		w.net.cut[p] = max(w.net.cut[p], w.now+d)
 	}
-	w.after(d, func() {
-		for _, p := range pairs {
-			delete(w.net.cut, p)
-		}
-	})
 }
 
-// heal ends every fault; what is frozen thaws in its time.
+// heal ends every fault; what is frozen thaws in its time, and who is marooned is
+// found in his.
 func (w *World) heal() {
 	w.note("everything heals")
 	w.chaotic = false
 	w.net.loss, w.net.twice, w.net.slowest = 0, 0, 5*time.Millisecond
-	clear(w.net.cut)
+	maps.DeleteFunc(w.net.cut, func(p [2]string, _ time.Duration) bool {
+		return w.marooned == nil || p[0] != w.marooned.name && p[1] != w.marooned.name
+	})
 	for _, n := range w.nodes {
 		if !n.alive {
 			n.start()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"floe/coordinator/server"
@@ -31,6 +32,7 @@ type node struct {
 	begun   *server.Term  // the leader's work
 
 	gathering []*proposal
+	stall     time.Duration // how long the committer will take next
 	waiting   map[uint64]*batch
 	stampTerm uint64
 	stamped   time.Duration
@@ -64,7 +66,7 @@ func (n *node) start() {
 	n.machine, n.core = nil, server.NewCore(n, passkeys{}, timing)
 	n.term, n.begun, n.stampTerm = 0, nil, 0
 	n.changed = make(chan struct{})
-	n.gathering, n.waiting, n.parked, n.sessions = nil, map[uint64]*batch{}, nil, nil
+	n.gathering, n.waiting, n.parked, n.sessions, n.stall = nil, map[uint64]*batch{}, nil, nil, 0
 	n.raft.start()
 	n.restore()
 }
@@ -197,7 +199,8 @@ func (n *node) propose(c state.Command, done func(server.Fate)) {
 		if n.w.chaotic && n.w.chance(100) { // the committer is stalled
 			wait = n.w.between(0, 20*time.Second)
 		}
-		n.after(wait, n.stamp)
+		n.after(max(wait, n.stall), n.stamp)
+		n.stall = 0
 	}
 }
 
@@ -293,6 +296,9 @@ func (n *node) look(t *server.Term, term uint64) {
 		again()
 		return
 	}
+	if slices.ContainsFunc(proposals, isExpiry) && n.w.chaotic && n.w.chance(4) {
+		n.w.outlive(n)
+	}
 	n.proposeAll(proposals, func(fates []server.Fate) {
 		for i := range fates {
 			err := fates[i].Err
@@ -305,6 +311,11 @@ func (n *node) look(t *server.Term, term uint64) {
 		}
 		again()
 	})
+}
+
+func isExpiry(c state.Command) bool {
+	_, is := c.(*state.Expire)
+	return is
 }
 
 // deposed is told that it leads no more.
@@ -344,6 +355,7 @@ type session struct {
 	turn     int  // counts proposals and waits
 	// fits is since when something fits though it waits.
 	fits time.Duration
+	owed []protocol.HeldLease // granted before, and not listed
 }
 
 // poll finds the parked exchanges that were woken, and lets them go on soon.
@@ -354,7 +366,12 @@ func (n *node) poll() {
 			s.turn++
 			s.woken = true
 			n.w.note("%s wakes exchange %d of %s", n.name, s.sequence, s.pilot)
-			n.after(n.w.between(0, 2*time.Millisecond), s.step)
+			late := n.w.between(0, 2*time.Millisecond)
+			if n.w.chaotic && len(n.parked) > 1 && n.w.chance(2) {
+				late += 2 * time.Millisecond
+				n.w.vanish(s)
+			}
+			n.after(late, s.step)
 		} else {
 			kept = append(kept, s)
 		}

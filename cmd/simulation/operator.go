@@ -13,7 +13,8 @@ import (
 // under the same key.
 type operator struct {
 	process
-	acts     int
+	acts     map[protocol.UserID]int  // by person
+	open     int                      // acts that are not answered yet
 	doom     map[protocol.TaskID]bool // tasks that fail whatever is tried
 	datasets []*wanted
 }
@@ -32,25 +33,49 @@ func (o *operator) doomed(t protocol.TaskID) bool {
 
 // ask has a command done, whatever it takes, and hears of the answer.
 func (o *operator) ask(what string, make func(m *state.Machine, by state.Action) state.Command, done func(state.Answer)) {
-	o.acts++
-	by := state.Action{Actor: "ada", Key: fmt.Sprintf("k%d", o.acts), Reason: what}
-	var try func()
-	try = func() {
-		r := request{command: func(m *state.Machine) state.Command { return make(m, by) }}
-		o.w.call(&o.process, o.w.anyNode(), r, 20*time.Second, func(answer any, err error) {
-			a, _ := answer.(state.Answer)
-			switch {
-			case err != nil || a.Code.Retryable() || a.Code == protocol.CodeUnknown:
-				o.after(o.w.between(100*time.Millisecond, 3*time.Second), try)
-			default:
-				o.w.note("operator: %s is answered %v %s %+v", what, a.Code, a.Reason, a.Moved)
-				if done != nil {
-					done(a)
-				}
-			}
-		})
+	by := state.Action{Actor: "ada", Reason: what}
+	if o.w.chance(2) { // who counts from one as well
+		by.Actor = "bob"
 	}
-	try()
+	o.acts[by.Actor]++
+	by.Key = fmt.Sprintf("k%d", o.acts[by.Actor])
+	r := request{command: func(m *state.Machine) state.Command { return make(m, by) }}
+	o.open++
+	o.insist(r, func(a state.Answer) {
+		o.open--
+		o.w.note("operator: %s is answered %v %s %+v", what, a.Code, a.Reason, a.Moved)
+		if done != nil {
+			done(a)
+		}
+		if a.Code == protocol.CodeOK && o.w.chaotic && o.w.chance(4) {
+			o.after(o.w.between(0, 5*time.Minute), func() { o.repeat(what, r, a) })
+		}
+	})
+}
+
+// insist asks until there is an answer.
+func (o *operator) insist(r request, done func(state.Answer)) {
+	o.w.call(&o.process, o.w.anyNode(), r, 20*time.Second, func(answer any, err error) {
+		a, _ := answer.(state.Answer)
+		if err != nil || a.Code.Retryable() || a.Code == protocol.CodeUnknown {
+			o.after(o.w.between(100*time.Millisecond, 3*time.Second), func() { o.insist(r, done) })
+			return
+		}
+		done(a)
+	})
+}
+
+// repeat asks once more for what was done, under the same key and maybe another
+// leader: the answer must be the same (I-4).
+func (o *operator) repeat(what string, r request, before state.Answer) {
+	o.open++
+	o.insist(r, func(a state.Answer) {
+		o.open--
+		if a.Code != before.Code || a.Dataset != before.Dataset || a.Moved != before.Moved {
+			o.w.broken("I-4", "%s again is answered %v %s for dataset %d, %+v; before %v for dataset %d, %+v",
+				what, a.Code, a.Reason, a.Dataset, a.Moved, before.Code, before.Dataset, before.Moved)
+		}
+	})
 }
 
 // shapes are what tasks ask for.
@@ -71,10 +96,13 @@ func (o *operator) shape() protocol.Requirements {
 
 // submit submits a dataset.
 func (o *operator) submit() {
+	o.submitOf(uint32(1+o.w.rng.IntN(8)), 1+o.w.rng.IntN(4))
+}
+
+func (o *operator) submitOf(jobs uint32, n int) {
 	w := o.w
-	jobs := uint32(1 + w.rng.IntN(8))
 	var tasks []state.TaskSpec
-	for i := range 1 + w.rng.IntN(4) {
+	for i := range n {
 		t := state.TaskSpec{Name: fmt.Sprintf("t%d", i), Classes: []state.Class{{Requirements: o.shape()}}}
 		for p := range i {
 			if w.chance(2) {
@@ -99,10 +127,10 @@ func (o *operator) submit() {
 	submit = func() {
 		key := ""
 		o.ask(fmt.Sprintf("submit %d × %d", jobs, len(tasks)), func(m *state.Machine, by state.Action) state.Command {
-			key = by.Key
+			key = string(by.Actor) + " " + by.Key
 			return &state.SubmitDataset{
 				By: by, Dataset: m.NextDataset(), Jobs: jobs, Tasks: tasks, Priority: priority, Suspended: suspended, Sites: rule,
-				Facts: state.Facts{Owner: "ada", Alias: by.Key, Steering: protocol.DigestOf([]byte("steering")), LanguageVersion: 1},
+				Facts: state.Facts{Owner: "ada", Alias: key, Steering: protocol.DigestOf([]byte("steering")), LanguageVersion: 1},
 			}
 		}, func(a state.Answer) {
 			switch a.Code {
@@ -128,6 +156,10 @@ func (o *operator) steer() {
 		o.after(w.between(5*time.Second, 90*time.Second), o.steer)
 	}
 	if len(o.datasets) == 0 {
+		return
+	}
+	if w.isIdle() && len(o.datasets) < 12 {
+		o.submitOf(1, 1) // one task for one of many who wait
 		return
 	}
 	d := o.datasets[w.rng.IntN(len(o.datasets))]
@@ -225,4 +257,16 @@ func (o *operator) settle() {
 			return &state.DrainPilot{By: by, Pilot: p.id, Undo: true}
 		}, nil)
 	}
+	if n := o.w.leader(); n != nil && o.w.now > nodesRelease {
+		for x := range n.machine.Nodes() {
+			o.ask("release node", func(_ *state.Machine, by state.Action) state.Command {
+				return &state.ReleaseNode{By: by, Site: x.Site, Host: x.Host}
+			}, nil)
+		}
+	}
 }
+
+// nodesRelease is when somebody looks at the nodes in quarantine. Where a site has one
+// node, and a task that always fails is what it is tried with each time, each
+// quarantine is twice as long as the one before.
+const nodesRelease = 12 * time.Hour

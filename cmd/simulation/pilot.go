@@ -80,14 +80,15 @@ type pilot struct {
 
 	attempts map[protocol.LeaseID]*attempt
 	heard    time.Duration // when it last heard of a coordinator
-	stopped  time.Duration // when it was frozen last
+	stopped  time.Duration // until when it was frozen last
 }
 
 // attempt is a payload: nothing but time and an end.
 type attempt struct {
 	lease   *protocol.Lease
 	begun   time.Duration
-	cause   error // why it was stopped
+	least   time.Duration // it ends by itself no earlier
+	cause   error         // why it was stopped
 	ended   bool
 	report  *protocol.Report
 	settled func(protocol.Code)
@@ -345,7 +346,32 @@ func (p *pilot) run(l *protocol.Lease) {
 	p.after(0, func() { p.talk.Phase(l.ID, protocol.PhaseStaging) })
 	p.after(staging, func() { p.talk.Phase(l.ID, protocol.PhaseRunning) })
 	p.after(staging+running, func() { p.talk.Phase(l.ID, protocol.PhaseCopying) })
-	p.after(staging+running+copying, func() { p.ended(a, w.outcome(p, l)) })
+	var finish func()
+	finish = func() {
+		if w.now < a.least && a.cause == nil {
+			p.after(a.least-w.now, finish)
+		} else {
+			p.ended(a, w.outcome(p, l))
+		}
+	}
+	p.after(staging+running+copying, finish)
+}
+
+// running are the attempts whose payload has not ended, and was not told to, oldest first.
+func (p *pilot) running() (all []*attempt) {
+	for _, a := range p.attempts {
+		if !a.ended && a.cause == nil {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, func(a, b *attempt) int { return a.lease.ID.Compare(b.lease.ID) })
+	return all
+}
+
+// isBehindFence tells whether no payload may run any more. The pilot looks every three
+// minutes at least: it makes an exchange, or a pause.
+func (p *pilot) isBehindFence() bool {
+	return p.w.now > max(p.heard+timing.Fence, p.stopped)+3*time.Minute
 }
 
 // outcome draws how an attempt ends.
@@ -374,9 +400,8 @@ func (p *pilot) ended(a *attempt, verdict protocol.Verdict) {
 	a.ended = true
 	if a.cause != nil {
 		verdict = protocol.VerdictPreempted
-	} else if silent := w.now - p.heard; silent > timing.Fence+3*time.Minute && p.stopped < p.heard {
-		// It looks at least that often: an exchange, a pause.
-		w.broken("I-10", "%s ran the payload of %v though no coordinator answered for %v", p.name, a.lease.ID, silent)
+	} else if p.isBehindFence() {
+		w.broken("I-10", "%s ran the payload of %v though no coordinator answered for %v", p.name, a.lease.ID, w.now-p.heard)
 	}
 	if errors.Is(a.cause, payload.ErrAbandoned) {
 		p.over(a)

@@ -50,7 +50,7 @@ func Run(seed uint64, o Options) (*Result, error) {
 	}
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, 0x666c6f65)), trace: o.Trace, books: newBooks(),
-		net: network{slowest: 5 * time.Millisecond, cut: map[[2]string]bool{}}, chaotic: true,
+		net: network{slowest: 5 * time.Millisecond, cut: map[[2]string]time.Duration{}}, chaotic: true,
 	}
 	w.net.w = w
 	w.found()
@@ -96,7 +96,7 @@ func (w *World) found() {
 	for _, n := range w.nodes {
 		n.start()
 	}
-	w.operator = operator{process: process{w: w, name: "operator"}, doom: map[protocol.TaskID]bool{}}
+	w.operator = operator{process: process{w: w, name: "operator"}, doom: map[protocol.TaskID]bool{}, acts: map[protocol.UserID]int{}}
 	w.operator.begin()
 	if w.rng.IntN(10) > 0 {
 		w.operator.ask("raise the format", func(_ *state.Machine, by state.Action) state.Command {
@@ -116,6 +116,9 @@ func (w *World) found() {
 	w.operator.after(time.Minute, w.operator.steer)
 	w.after(time.Minute, w.weather)
 	w.after(time.Minute, w.strike)
+	if w.chance(6) {
+		w.after(w.between(8*time.Minute, 18*time.Minute), w.maroon)
+	}
 	w.after(time.Second, w.watch)
 }
 
@@ -156,9 +159,15 @@ const (
 	parkedWithin = 20 * time.Second
 )
 
-// watch checks that nobody is parked while something fits (I-5).
+// watch checks that nobody is parked while something fits (I-5), and that no payload
+// runs on behind the fence (I-10).
 func (w *World) watch() {
 	w.after(watchEvery, w.watch)
+	for _, p := range w.pilots {
+		if running := p.running(); len(running) > 0 && !p.isFrozen() && p.isBehindFence() {
+			w.broken("I-10", "%s runs the payload of %v though no coordinator answered for %v", p.name, running[0].lease.ID, w.now-p.heard)
+		}
+	}
 	for _, n := range w.nodes {
 		if !n.alive || n.isFrozen() || n.term == 0 || n.term != w.newestTerm() {
 			continue
@@ -176,14 +185,26 @@ func (w *World) watch() {
 	}
 }
 
-// isDone tells what is left to do, nil where nothing is.
-func (w *World) isDone() error {
-	var leader *node
+// leader is the node that leads the newest term, nil while there is none.
+func (w *World) leader() *node {
+	newest := w.newestTerm()
 	for _, n := range w.nodes {
-		if n.alive && n.term != 0 && n.term == w.newestTerm() {
-			leader = n
+		if n.alive && n.term != 0 && n.term == newest {
+			return n
 		}
 	}
+	return nil
+}
+
+// isIdle tells whether several pilots wait, and none works.
+func (w *World) isIdle() bool {
+	n := w.leader()
+	return n != nil && len(n.parked) > 1 && n.machine.Totals().Tasks[protocol.TaskProcessing] == 0
+}
+
+// isDone tells what is left to do, nil where nothing is.
+func (w *World) isDone() error {
+	leader := w.leader()
 	if leader == nil {
 		return errors.New("I-27: nobody leads")
 	}
@@ -199,6 +220,9 @@ func (w *World) isDone() error {
 		if n := d.JobCounts[protocol.JobOK] + d.JobCounts[protocol.JobError]; n != uint64(d.Jobs) {
 			return fmt.Errorf("I-5: dataset %d has %d of %d jobs in their end", d.ID, n, d.Jobs)
 		}
+	}
+	if p := w.marooned; p != nil && p.alive && len(p.running()) > 0 {
+		return fmt.Errorf("I-10: %s runs on, %v after everything healed", p.name, w.now)
 	}
 	for _, h := range w.hosts() {
 		if len(h.spool) > 0 {
@@ -260,7 +284,7 @@ func (w *World) final(o Options) error {
 	}
 	for _, d := range w.operator.datasets {
 		x, known := first.machine.Dataset(d.id)
-		if !known || x.Jobs < d.jobs || x.Facts.Alias != d.key {
+		if !known || x.Jobs < d.jobs || x.Jobs > d.jobs && w.operator.open == 0 || x.Facts.Alias != d.key {
 			return fmt.Errorf("I-16: dataset %d of submission %s was acknowledged with %d jobs; there is %q with %d", d.id, d.key, d.jobs, x.Facts.Alias, x.Jobs)
 		}
 	}

@@ -32,7 +32,8 @@ type World struct {
 	pilots    []*pilot // those that run
 	launched  int
 	operator  operator
-	chaotic   bool // faults happen
+	chaotic   bool   // faults happen
+	marooned  *pilot // cut off beyond its fence, nil where none is
 	undecided int
 }
 
@@ -187,13 +188,14 @@ type network struct {
 	loss    int // in 1000
 	twice   int // in 1000
 	slowest time.Duration
-	// cut are directed pairs of names between which nothing passes.
-	cut map[[2]string]bool
+	// cut is until when nothing passes between directed pairs of names.
+	cut map[[2]string]time.Duration
 }
 
 // send carries a message between two processes.
 func (n *network) send(from, to *process, deliver func()) {
-	if n.w.rng.IntN(1000) < n.loss || n.cut[[2]string{from.name, to.name}] {
+	way := [2]string{from.name, to.name}
+	if n.w.rng.IntN(1000) < n.loss || n.w.now < n.cut[way] {
 		return
 	}
 	times := 1
@@ -203,7 +205,7 @@ func (n *network) send(from, to *process, deliver func()) {
 	for range times {
 		late := n.w.between(100*time.Microsecond, n.slowest)
 		to.after(late, func() {
-			if !n.cut[[2]string{from.name, to.name}] {
+			if n.w.now >= n.cut[way] {
 				deliver()
 			}
 		})
@@ -275,8 +277,30 @@ func (w *World) applied(n *node, index, term uint64, entry []byte, answers []sta
 	for j := range events {
 		w.judge(term, &events[j])
 	}
+	w.judgeExpiries(term, entry, answers)
 	if len(b.log)%7 == 0 {
 		w.fail(Audit(n.machine))
+	}
+}
+
+// judgeExpiries checks that no expiry has an effect in another term than it was
+// decided in (I-8).
+func (w *World) judgeExpiries(term uint64, entry []byte, answers []state.Answer) {
+	e, err := state.DecodeEntry(entry)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	for i, b := range e.Commands {
+		c, err := state.DecodeCommand(b)
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		x, is := c.(*state.Expire)
+		if is && x.Term != term && answers[i].Code == protocol.CodeOK {
+			w.broken("I-8", "lease %v expires in term %d, which was decided in term %d", x.Lease, term, x.Term)
+		}
 	}
 }
 
