@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"floe/coordinator/state"
 	"floe/protocol"
 )
 
@@ -35,6 +34,9 @@ func (l *load) release(e *entry) {
 	}
 }
 
+// heldAfter is how many losses in a row hold a task. Source: invariant I-13.
+const heldAfter = 3
+
 // isHeld tells whether a task in error ended with as many losses in a row as hold it.
 func isHeld(t *protocol.Task) bool {
 	row := 0
@@ -46,5 +48,5 @@ func isHeld(t *protocol.Task) bool {
 			row = 0
 		}
 	}
-	return t.State == protocol.TaskError && row >= state.MaxCrashes
+	return t.State == protocol.TaskError && row >= heldAfter
 }
