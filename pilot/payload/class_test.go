@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,26 +14,8 @@ import (
 	"floe/protocol"
 )
 
-// interpreters are the Pythons to test with: those on PATH, and those that
-// FLOE_TEST_PYTHONS lists, separated by colons.
-func interpreters(t *testing.T) []string {
-	t.Helper()
-	var out []string
-	for _, name := range append([]string{"python3", "python2.7"}, strings.Split(os.Getenv("FLOE_TEST_PYTHONS"), ":")...) {
-		// The interpreter itself, not a wrapper that chooses one.
-		path, err := exec.Command(name, "-c", "import sys; print(sys.executable)").Output()
-		if err == nil {
-			out = append(out, strings.TrimSpace(string(path)))
-		}
-	}
-	if len(out) == 0 {
-		t.Skip("no Python on this machine")
-	}
-	return out
-}
-
-// runClass runs a class module under one interpreter.
-func runClass(t *testing.T, python, source string, m Module) (Outcome, *attempt) {
+// newClass is an attempt that runs a class module under one interpreter.
+func newClass(t *testing.T, python, source string, m Module) *attempt {
 	t.Helper()
 	m.Name = "step"
 	if source != "" {
@@ -51,6 +34,12 @@ func runClass(t *testing.T, python, source string, m Module) (Outcome, *attempt)
 	}
 	a.task.Trays[0].Software = []string{software}
 	a.task.Steering = map[string]string{"prefix": "run", "file": "$steering(prefix)-$args(procnum).out"}
+	return a
+}
+
+func runClass(t *testing.T, python, source string, m Module) (Outcome, *attempt) {
+	t.Helper()
+	a := newClass(t, python, source, m)
 	return a.run(t.Context()), a
 }
 
@@ -91,6 +80,9 @@ class Generate(ipmodule.IPBaseClass):
         assert same.IPBaseClass is ipmodule.IPBaseClass
         stats['events'] = 25
         stats['Mean Energy'] = 1.5
+        for i in range(3):
+            stats['calls'] += 1
+        assert stats.get('nothing') is None and 'nothing' not in stats and stats['nothing'] == 0
         return 0
 
     def Finish(self, stats={}):
@@ -122,6 +114,18 @@ def main(options, stats={}):
 
 Filter = FromOptionParser(make_parser(), main)
 
+def make_argparse():
+    from argparse import ArgumentParser
+    parser = ArgumentParser()
+    parser.add_argument('--Num', type=int, default=3, help='how many')
+    return parser
+
+def argmain(options, stats):
+    stats['num'] += options['Num']
+
+ArgFilter = FromOptionParser(make_argparse(), argmain)
+assert ArgFilter.ShowParameters()[1] == ('num', 3, 'how many'), ArgFilter.ShowParameters()
+
 def plain(a, b=1):
     return {'sum': a + b}
 
@@ -139,26 +143,28 @@ class Own:
 
 func TestClassesRunUnchanged(t *testing.T) {
 	for _, python := range interpreters(t) {
-		t.Run(python, func(t *testing.T) {
+		t.Run(python.version, func(t *testing.T) {
+			t.Parallel()
 			tests := []struct {
 				module Module
 				want   []protocol.Statistic
 			}{
 				{
 					Module{Class: "Generate", Parameters: named("nevents", 25, "SPECTRUM", []any{2.5, 3}, "mctree", true)},
-					[]protocol.Statistic{{Name: "Mean_Energy", Value: 1.5}, {Name: "events", Value: 25}, {Name: "finished", Value: 1}},
+					[]protocol.Statistic{{Name: "Mean_Energy", Value: 1.5}, {Name: "calls", Value: 3}, {Name: "events", Value: 25}, {Name: "finished", Value: 1}},
 				},
 				{
 					Module{Class: "mod.Parsing", Args: raw(map[string]any{"seed": 4, "scale": 0.5}), Parameters: named("only_for_expressions", 1)},
 					[]protocol.Statistic{{Name: "seed", Value: 2}},
 				},
 				{Module{Class: "Filter", Parameters: named("outfile", "o.i3")}, []protocol.Statistic{{Name: "num", Value: 7}}},
+				{Module{Class: "ArgFilter", Parameters: named("num", 4)}, []protocol.Statistic{{Name: "num", Value: 4}}},
 				{Module{Class: "plain", Args: raw(map[string]any{"args": []int{3}, "kwargs": map[string]int{"b": 4}})}, []protocol.Statistic{{Name: "sum", Value: 7}}},
 				{Module{Class: "Skipped", Parameters: named("execute", "False")}, nil},
 				{Module{Class: "Own", Parameters: named("a", 5)}, []protocol.Statistic{{Name: "a", Value: 5}}},
 			}
 			for _, tt := range tests {
-				out, a := runClass(t, python, iceprod1, tt.module)
+				out, a := runClass(t, python.path, iceprod1, tt.module)
 				if out.Verdict != protocol.VerdictOK {
 					t.Errorf("%s = %v, %s\n%s", tt.module.Class, out.Verdict, out.Evidence, a.log())
 					continue
@@ -185,13 +191,22 @@ class A(IPModule):
         IPModule.__init__(self)
         self.AddParameter('Energy', 'in GeV', 1.0)
         self.AddParameter('what', 'to do', '')
+    def Configure(self, tray):
+        if self.GetParameter('what') == 'configure': raise RuntimeError('no such detector')
+    def Finish(self, stats):
+        if self.GetParameter('what') == 'finish': return 2
+    def deeper(self):
+        raise ValueError('energy of zero\nin bin 7')
     def Execute(self, stats):
         what = self.GetParameter('what')
-        if what == 'raise': raise ValueError('energy of zero')
+        if what == 'text': raise SystemExit(u'no caf\xe9')
+        if what == 'accent': raise Exception(u'no caf\xe9')
+        if what == 'abort': raise SystemExit('nothing to read')
+        if what == 'deeper': self.deeper()
         if what == 'one': return 1
         if what == 'true': return True
         if what == 'nan': stats['mean'] = float('nan')
-        if what == 'text': stats['foo'] = 'bar'
+        if what == 'word': stats['foo'] = 'bar'
         if what == 'exit': raise SystemExit(4)
         if what == 'leave': raise SystemExit(0)
         if what == 'segv':
@@ -213,11 +228,17 @@ class A(IPModule):
 			[]string{"unknown parameter energi", "did you mean energy?", "what"},
 		},
 		{"args must exist, too", Module{Class: "A", Args: raw(map[string]int{"nope": 2})}, source, protocol.VerdictPayload, []string{"unknown parameter nope"}},
-		{"an exception is the evidence", Module{Class: "A", Parameters: named("what", "raise")}, source, protocol.VerdictPayload, []string{"ValueError: energy of zero"}},
+		{"an exception is the evidence", Module{Class: "A", Parameters: named("what", "deeper")}, source, protocol.VerdictPayload, []string{"ValueError: energy of zero"}},
+		{"also one of Configure", Module{Class: "A", Parameters: named("what", "configure")}, source, protocol.VerdictPayload, []string{"RuntimeError: no such detector"}},
+		{"Finish may fail", Module{Class: "A", Parameters: named("what", "finish")}, source, protocol.VerdictPayload, []string{"Finish returned 2"}},
+		{"leaving with a text says it", Module{Class: "A", Parameters: named("what", "abort")}, source, protocol.VerdictPayload, []string{"SystemExit: nothing to read"}},
+		{"in any language", Module{Class: "A", Parameters: named("what", "text")}, source, protocol.VerdictPayload, []string{"SystemExit: no café"}},
+		{"so does an exception", Module{Class: "A", Parameters: named("what", "accent")}, source, protocol.VerdictPayload, []string{"Exception: no caf"}},
+		{"an unknown parameter in any language", Module{Class: "A", Parameters: named("énergie", 2)}, source, protocol.VerdictPayload, []string{"unknown parameter énergie"}},
 		{"a result that is not zero is a failure", Module{Class: "A", Parameters: named("what", "one")}, source, protocol.VerdictPayload, []string{"Execute returned 1"}},
 		{"so is True, which is explained", Module{Class: "A", Parameters: named("what", "true")}, source, protocol.VerdictPayload, []string{"True", "return 0"}},
 		{"NaN names its key", Module{Class: "A", Parameters: named("what", "nan")}, source, protocol.VerdictPayload, []string{`"mean"`, "nan"}},
-		{"text names its key", Module{Class: "A", Parameters: named("what", "text")}, source, protocol.VerdictPayload, []string{`"foo"`, "bar"}},
+		{"text names its key", Module{Class: "A", Parameters: named("what", "word")}, source, protocol.VerdictPayload, []string{`"foo"`, "bar"}},
 		{"leaving with a code is a failure", Module{Class: "A", Parameters: named("what", "exit")}, source, protocol.VerdictPayload, []string{"SystemExit: 4"}},
 		{"leaving without one is not", Module{Class: "A", Parameters: named("what", "leave")}, source, protocol.VerdictOK, nil},
 		{"a crash of the interpreter names its signal", Module{Class: "A", Parameters: named("what", "segv")}, source, protocol.VerdictPayload, []string{"SIGSEGV"}},
@@ -225,18 +246,84 @@ class A(IPModule):
 		{"a package that is not there", Module{Class: "nowhere.Thing"}, "", protocol.VerdictPayload, []string{"nowhere"}},
 		{"a file that does not compile", Module{Class: "A"}, "class A(:\n", protocol.VerdictPayload, []string{"SyntaxError"}},
 	}
-	python := interpreters(t)[0]
-	for _, tt := range tests {
-		t.Run(tt.promise, func(t *testing.T) {
-			t.Parallel()
-			out, a := runClass(t, python, tt.source, tt.module)
-			if out.Verdict != tt.verdict {
-				t.Errorf("Run = %v, %s\n%s", out.Verdict, out.Evidence, a.log())
-			}
-			for _, part := range tt.evidence {
-				if !strings.Contains(out.Evidence, part) {
-					t.Errorf("evidence = %q, want %q in it", out.Evidence, part)
+	all := interpreters(t)
+	for _, python := range slices.Compact([]interpreter{all[0], all[len(all)-1]}) {
+		for _, tt := range tests {
+			t.Run(python.version+"/"+tt.promise, func(t *testing.T) {
+				t.Parallel()
+				out, a := runClass(t, python.path, tt.source, tt.module)
+				if out.Verdict != tt.verdict {
+					t.Errorf("Run = %v, %s\n%s", out.Verdict, out.Evidence, a.log())
 				}
+				for _, part := range tt.evidence {
+					if !strings.Contains(out.Evidence, part) {
+						t.Errorf("evidence = %q, want %q in it", out.Evidence, part)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestClassFailureLeavesItsTraceback looks for every line between the shim and
+// the place that raised.
+func TestClassFailureLeavesItsTraceback(t *testing.T) {
+	const source = `
+class A(object):
+    def Execute(self, stats):
+        stats['before'] += 1
+        self.deeper()
+    def deeper(self):
+        raise KeyError('hits')
+`
+	for _, python := range interpreters(t) {
+		t.Run(python.version, func(t *testing.T) {
+			t.Parallel()
+			out, a := runClass(t, python.path, source, Module{Class: "A"})
+			if out.Verdict != protocol.VerdictPayload || out.ExitCode != 1 || len(out.Statistics) != 0 {
+				t.Errorf("Run = %v, exit code %d, statistics %v; want payload, 1 and none", out.Verdict, out.ExitCode, out.Statistics)
+			}
+			for _, part := range []string{"Traceback (most recent call last)", "mod.py\", line 5, in Execute", "mod.py\", line 7, in deeper", "KeyError: 'hits'"} {
+				if !strings.Contains(a.log(), part) {
+					t.Errorf("the log has no %q:\n%s", part, a.log())
+				}
+			}
+		})
+	}
+}
+
+// TestClassesOfAnyLanguage runs a class whose file, parameters and output are not
+// ASCII, where the node's locale is C.
+func TestClassesOfAnyLanguage(t *testing.T) {
+	const source = `# -*- coding: utf-8 -*-
+from __future__ import unicode_literals, print_function
+from iceprod.modules import ipmodule
+
+class Größe(ipmodule.IPBaseClass):
+    pass
+
+class Size(ipmodule.IPBaseClass):
+    def __init__(self):
+        ipmodule.IPBaseClass.__init__(self)
+        self.AddParameter('place', 'where', '')
+        self.AddParameter('more', 'else', '$steering(ort)/x')
+    def Execute(self, stats):
+        assert self.GetParameter('place') == 'Südpol', self.GetParameter('place')
+        assert self.GetParameter('more') == 'Süd/x', self.GetParameter('more')
+        print('am', self.GetParameter('place'))
+`
+	for _, python := range interpreters(t) {
+		t.Run(python.version, func(t *testing.T) {
+			t.Parallel()
+			text := source
+			if strings.HasPrefix(python.version, "2") {
+				text = strings.Replace(text, "class Größe", "class Grosse", 1) // Python 2 has no such names
+			}
+			a := newClass(t, python.path, text, Module{Class: "Size", Parameters: named("place", "Südpol")})
+			a.options.Environ = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+			a.task.Steering = map[string]string{"ort": "Süd"}
+			if out := a.run(t.Context()); out.Verdict != protocol.VerdictOK || !strings.Contains(a.log(), "am Südpol") {
+				t.Errorf("Run = %v, %s\n%s", out.Verdict, out.Evidence, a.log())
 			}
 		})
 	}

@@ -260,6 +260,10 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 	s := &step{tray: tray, label: label, spec: base + ".json", result: base + ".result", statistics: base + ".statistics"}
 	e := tray.Environment.within(m.Environment)
 	env := r.environment(e, s)
+	if m.Class != "" && env["PYTHONIOENCODING"] == "" {
+		// Before 3.7, and in 2.7, printing fails for all but ASCII where the locale is C.
+		env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+	}
 	f := &facts{built: len(e.Software) > 0 || e.Shell != ""}
 	r.log.Printf("tray %s iteration %d module %s: %s", trayLabel(tray, 0), tray.Iteration, label, what(m))
 

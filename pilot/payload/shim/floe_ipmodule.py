@@ -13,13 +13,18 @@ import subprocess
 import sys
 import types
 
+try:
+    text_types = (basestring,)
+except NameError:
+    text_types = (str,)
+
 ALIASES = ('ipmodule', 'iceprod.modules.ipmodule', 'icecube.simprod.ipmodule')
 PACKAGES = ('iceprod', 'iceprod.modules', 'icecube', 'icecube.simprod')
 
 
 def truth(value):
     """Steering files of old write truth values as text."""
-    if isinstance(value, str):
+    if isinstance(value, text_types):
         return value.strip().lower() not in ('', '0', 'false', 'no', 'none', '[]')
     return bool(value)
 
@@ -84,7 +89,7 @@ class IPBaseClass(object):
         """Put steering parameters in the place of $steering(x) in defaults."""
         for name in list(self.parameters):
             value = self.GetParameter(name)
-            if self.parser is not None and isinstance(value, str) and '$' in value:
+            if self.parser is not None and isinstance(value, text_types) and '$' in value:
                 self._store(name, self.parser.parse(value))
 
     def SetParser(self, parser):
@@ -147,9 +152,9 @@ class GenericModule(IPBaseClass):
         if not IPBaseClass.Execute(self, stats):
             return 0
         arguments = self.GetParameter('Arguments')
-        if isinstance(arguments, str):
+        if isinstance(arguments, text_types):
             arguments = arguments.split()
-        return subprocess.call([self.GetParameter('Executable')] + [str(a) for a in arguments])
+        return subprocess.call([self.GetParameter('Executable')] + ['%s' % (a,) for a in arguments])
 
 
 class ParsingModule(IPBaseClass):
@@ -204,13 +209,18 @@ class FromOptionParser(IPBaseClass):
     def __init__(self, parser, main):
         IPBaseClass.__init__(self)
         self.main = main
-        defaults = getattr(parser, 'defaults', None)
-        if defaults is None:  # argparse
-            defaults = dict((a.dest, a.default) for a in parser._actions if a.dest != 'help')
-        self.args = dict(defaults)
+        if hasattr(parser, 'defaults'):
+            self.args = dict(parser.defaults)
+            options = list(parser.option_list)
+            for group in parser.option_groups:
+                options.extend(group.option_list)
+        else:  # argparse
+            options = [a for a in parser._actions if a.dest != 'help']
+            self.args = dict((a.dest, a.default) for a in options)
+        helps = dict((o.dest, o.help) for o in options if o.dest)
         self._names = dict((name.lower(), name) for name in self.args)
         for name in self.args:
-            self.AddParameter(name, '', self.args[name])
+            self.AddParameter(name, helps.get(name) or '', self.args[name])
 
     def _mirrored(self, name):
         return name not in ('main', 'args', '_names') and IPBaseClass._mirrored(self, name)
@@ -234,7 +244,7 @@ class ExpParser(object):
         self.job = job or {}
 
     def parse(self, text, *ignored):
-        if not isinstance(text, str):
+        if not isinstance(text, text_types):
             return text
         for _ in range(16):  # values may name others
             found = self.pattern.sub(self._value, text)
@@ -248,7 +258,7 @@ class ExpParser(object):
         table = {'steering': self.steering, 'environ': os.environ}.get(kind)
         if table is None:
             table = self.steering if kind == 'system' else self.job
-        return str(table[name]) if name in table else match.group(0)
+        return '%s' % (table[name],) if name in table else match.group(0)
 
 
 class _Finder(object):

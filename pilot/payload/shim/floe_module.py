@@ -10,6 +10,7 @@ from __future__ import absolute_import, division, print_function
 import difflib
 import importlib
 import inspect
+import io
 import json
 import logging
 import os
@@ -26,6 +27,22 @@ except NameError:
 
 class Refused(Exception):
     """A failure whose text says all; no traceback is needed."""
+
+
+class Statistics(dict):
+    """What Execute fills. A name that is not there counts from 0: stats['x'] += 1."""
+
+    def __missing__(self, name):
+        return 0
+
+
+def text(value):
+    """Any value as text, also what Python 2 holds as bytes."""
+    try:
+        value = value if isinstance(value, text_types) else str(value)
+    except UnicodeError:
+        value = '%r' % (value,)
+    return value.decode('utf-8', 'replace') if isinstance(value, bytes) else value
 
 
 def native(value):
@@ -70,7 +87,7 @@ def missing(error, name):
 
 def load(spec):
     """The class, function or ready instance that the module names."""
-    package, _, name = spec['class'].rpartition('.')
+    package, _, name = native(spec['class']).rpartition('.')
     if spec.get('src'):
         package = package or os.path.splitext(os.path.basename(spec['src']))[0]
         module = load_file(package, spec['src'])
@@ -105,7 +122,7 @@ def parameter_names(module):
     for attribute in ('description', 'parameters', 'params'):
         declared = getattr(module, attribute, None)
         if isinstance(declared, dict):
-            return sorted(str(n) for n in declared)
+            return sorted(text(n) for n in declared)
     return None
 
 
@@ -126,15 +143,15 @@ def configure(module, spec):
     for expressions only."""
     for name, value in spec['parameters']:
         try:
-            set_parameter(module, str(name), native(value))
+            set_parameter(module, native(name), native(value))
         except Refused as error:
             if not spec['kwargs']:
                 raise
             print('floe: %s; taken as a parameter for expressions' % error, file=sys.stderr)
     for name, value in spec['kwargs']:
-        set_parameter(module, str(name), native(value))
+        set_parameter(module, native(name), native(value))
     if hasattr(module, 'SetParser'):
-        module.SetParser(floe_ipmodule.ExpParser(spec['steering'], spec['job']))
+        module.SetParser(floe_ipmodule.ExpParser(native(spec['steering']), native(spec['job'])))
     if hasattr(module, 'ExpandDefaults'):
         module.ExpandDefaults()
 
@@ -171,7 +188,7 @@ def run(spec, stats):
     elif not inspect.isclass(target) and callable(getattr(target, 'Execute', None)):
         module = target  # such as FromOptionParser(parser, main)
     else:
-        keywords = dict((str(k), native(v)) for k, v in spec['parameters'] + spec['kwargs'])
+        keywords = dict((native(k), native(v)) for k, v in spec['parameters'] + spec['kwargs'])
         result = target(*native(spec['args']), **keywords)
         if isinstance(result, dict):
             stats.update(result)
@@ -179,8 +196,7 @@ def run(spec, stats):
     configure(module, spec)
     if callable(getattr(module, 'Configure', None)):
         call(module.Configure, None)
-    result = module.Execute(stats)
-    refuse('Execute', result)
+    refuse('Execute', call(module.Execute, stats))
     if callable(getattr(module, 'Finish', None)):
         refuse('Finish', call(module.Finish, stats))
 
@@ -189,11 +205,23 @@ def number(value):
     """A statistic for JSON; what is no finite number stays text, for the pilot to refuse by name."""
     try:
         value = float(value)
-    except (TypeError, ValueError):
-        return str(value)
+    except (TypeError, ValueError, OverflowError):
+        return text(value)
     if value != value or value in (float('inf'), float('-inf')):
-        return str(value)
+        return text(value)
     return value
+
+
+def reason():
+    """The line that names the exception: the first one, the last one for a SyntaxError."""
+    kind, value = sys.exc_info()[:2]
+    lines = ''.join(text(line) for line in traceback.format_exception_only(kind, value)).strip().splitlines()
+    return lines[-1 if isinstance(value, SyntaxError) else 0]
+
+
+def say(error):
+    """Tell the log what went wrong."""
+    print('floe: ' + error, file=sys.stderr)
 
 
 def write(path, value):
@@ -203,31 +231,31 @@ def write(path, value):
 
 
 def main(path):
-    with open(path) as f:
+    with io.open(path, encoding='utf-8') as f:
         spec = json.load(f)
     sys.dont_write_bytecode = True
-    sys.argv = [str(spec['class'])]
+    sys.argv = [native(spec['class'])]
     sys.path.insert(1, os.getcwd())
     logging.basicConfig(level=logging.INFO, format='%(levelname)s %(name)s: %(message)s')
     floe_ipmodule.install()
-    error, stats = None, {}
+    error, stats = None, Statistics()
     try:
         run(spec, stats)
     except Refused as failure:
-        error = str(failure)
-        print('floe: ' + error, file=sys.stderr)
+        error = text(failure.args[0])
+        say(error)
     except SystemExit as leave:
         if leave.code not in (None, 0):
-            error = 'SystemExit: %s' % leave.code
-            print('floe: ' + error, file=sys.stderr)
+            error = 'SystemExit: ' + text(leave.code)
+            say(error)
     except BaseException:
         traceback.print_exc()
-        error = ''.join(traceback.format_exception_only(*sys.exc_info()[:2])).strip().splitlines()[-1]
+        error = reason()
     sys.stdout.flush()
     if error is not None:
         write(spec['result'], {'error': error[:1500]})
         return 1
-    write(spec['statistics'], dict((str(k), number(v)) for k, v in stats.items()))
+    write(spec['statistics'], dict((text(k), number(v)) for k, v in stats.items()))
     return 0
 
 
