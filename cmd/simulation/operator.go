@@ -257,16 +257,4 @@ func (o *operator) settle() {
 			return &state.DrainPilot{By: by, Pilot: p.id, Undo: true}
 		}, nil)
 	}
-	if n := o.w.leader(); n != nil && o.w.now > nodesRelease {
-		for x := range n.machine.Nodes() {
-			o.ask("release node", func(_ *state.Machine, by state.Action) state.Command {
-				return &state.ReleaseNode{By: by, Site: x.Site, Host: x.Host}
-			}, nil)
-		}
-	}
 }
-
-// nodesRelease is when somebody looks at the nodes in quarantine. Where a site has one
-// node, and a task that always fails is what it is tried with each time, each
-// quarantine is twice as long as the one before.
-const nodesRelease = 12 * time.Hour

@@ -105,7 +105,7 @@ GPUs alone.
 | --- | --- | --- |
 | good, watched | what fits | |
 | quarantined | nothing; what runs may finish | after %d min; each quarantine is twice as long as the one before, at most %d h, and each success halves that |
-| canary | one task at a time | with a success; one failure that speaks against it brings back the quarantine |
+| canary | one task at a time | with a success; a failure that speaks against it brings back the quarantine, unless the same task failed here on probation before: that is held against the task |
 | excluded | nothing | when a person releases it |
 
 Of at most %d nodes a standing is kept, each for %d days after its last change.

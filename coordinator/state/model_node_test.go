@@ -18,6 +18,7 @@ type modelNode struct {
 	streak      int
 	failures    []NodeFailure // one per task, oldest first
 	canary      protocol.LeaseID
+	tried       []protocol.TaskID
 }
 
 func (n *modelNode) barred() bool {
@@ -75,7 +76,7 @@ func (m *model) nodeSucceeded(d *modelDataset, l *modelLease, task protocol.Task
 	if n == nil || n.state == NodeExcluded {
 		return
 	}
-	n.streak, n.failures = 0, nil
+	n.streak, n.failures, n.tried = 0, nil, nil
 	if n.next /= 2; n.next <= 30*Minute {
 		n.next = 0
 	}
@@ -127,7 +128,12 @@ func (m *model) nodeFailed(d *modelDataset, t *modelTask, r *Report, charged boo
 	switch {
 	case n.state == NodeQuarantined, n.state == NodeExcluded:
 		return m.speaks(last, n, name)
-	case n.state == NodeCanary && n.canary == r.Lease && m.speaks(last, n, name):
+	case n.state == NodeCanary && n.canary == r.Lease:
+		if slices.Contains(n.tried, r.Task) || !m.speaks(last, n, name) {
+			return false
+		}
+		n.tried = append(n.tried, r.Task)
+		n.tried = n.tried[max(0, len(n.tried)-8):]
 	case n.streak >= 5 && against >= 3:
 	default:
 		return false
@@ -138,7 +144,7 @@ func (m *model) nodeFailed(d *modelDataset, t *modelTask, r *Report, charged boo
 		}
 	}
 	lasts := max(n.next, 30*Minute)
-	*n = modelNode{state: NodeQuarantined, until: m.now + lasts, next: min(2*lasts, 24*Hour)}
+	*n = modelNode{state: NodeQuarantined, until: m.now + lasts, next: min(2*lasts, 24*Hour), tried: n.tried}
 	return true
 }
 
@@ -198,7 +204,7 @@ func (w *walk) compareNodes(t *rapid.T) {
 			t.Fatalf("%s: node %s is %+v, want none", w.what, name, got)
 		}
 		if got.State != want.state || got.Until != want.until || got.Next != want.next || int(got.Streak) != want.streak ||
-			!slices.Equal(got.Failures, want.failures) || got.Canary != want.canary {
+			!slices.Equal(got.Failures, want.failures) || got.Canary != want.canary || !slices.Equal(got.Tried, want.tried) {
 			t.Fatalf("%s: node %s is %+v, want %+v", w.what, name, got, want)
 		}
 	}

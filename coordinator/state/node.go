@@ -35,6 +35,9 @@ type Node struct {
 	Canary protocol.LeaseID `cbor:"13,keyasint,omitempty"`
 	// Changed is when any of this last changed. It is forgotten after NodeMemory.
 	Changed RecordTime `cbor:"14,keyasint"`
+	// Tried are tasks whose failure on probation was held against the node, since the
+	// last success on it; oldest first, at most maxNodeFailures.
+	Tried []protocol.TaskID `cbor:"15,keyasint,omitempty"`
 }
 
 // NodePart is what of a node a standing is about.

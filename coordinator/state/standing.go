@@ -14,7 +14,9 @@ import (
 // time. But tasks that fail fast everywhere must not get the nodes barred where
 // they happen to run, so nobody is blamed on one sample: a failure speaks against
 // its node only if the same task of other jobs is known to run elsewhere, and what
-// is held against the node is not held against the task.
+// is held against the node is not held against the task. On probation the same task
+// may fail again: that is a second sample, and the task's, or one that always fails
+// would bar the node on which it is tried for good.
 //
 // Source: research/reliability-security.md B, I-14.
 const (
@@ -129,7 +131,7 @@ func (m *Machine) redeem(key string, canary protocol.LeaseID) {
 		return
 	}
 	next := *n
-	next.Streak, next.Failures = 0, nil
+	next.Streak, next.Failures, next.Tried = 0, nil, nil
 	if next.Next /= 2; next.Next <= MinQuarantine {
 		next.Next = 0
 	}
@@ -175,7 +177,7 @@ func (m *Machine) nodeFailed(d *dataset, l *Lease, verdict protocol.Verdict, hos
 	case next.State == NodeQuarantined || next.State == NodeExcluded: // leased before
 		blamed = m.speaks(&failure, next)
 	case next.State == NodeCanary && next.Canary == l.ID:
-		blamed = m.speaks(&failure, next)
+		blamed = !slices.Contains(next.Tried, l.Task) && m.speaks(&failure, next)
 	case next.Streak >= MaxStreak && len(next.Failures) >= MinFailing:
 		against := 0
 		for i := range next.Failures {
@@ -270,6 +272,8 @@ func (m *Machine) quarantine(n *Node, l *Lease, last protocol.Verdict) {
 	n.Reason = fmt.Sprintf("%d quick failures in a row, of %d tasks; the last was %v of task %v", n.Streak, len(n.Failures), last, l.Task)
 	if n.State == NodeCanary {
 		n.Reason = fmt.Sprintf("failed on probation: %v of task %v", last, l.Task)
+		n.Tried = append(slices.Clone(n.Tried), l.Task)
+		n.Tried = n.Tried[max(0, len(n.Tried)-maxNodeFailures):]
 	}
 	lasts := max(n.Next, MinQuarantine)
 	m.enter(n, NodeQuarantined)
