@@ -50,6 +50,7 @@ type held struct {
 	phase  protocol.Phase
 	report *protocol.SignedReport // whose fate is not known
 	last   bool                   // no other report will follow this one
+	waits  bool                   // it was granted beyond what is free, and has not begun
 	// ended says that its payload is gone: what it ran on is free. reported says that
 	// its first report was made.
 	ended, reported bool
@@ -136,6 +137,7 @@ func (c *Conversation) Next(now Instant) Step {
 	}
 	s := Step{Effects: c.fence(now)}
 	c.sweep()
+	s.Effects = c.beginWaiting(s.Effects)
 	if len(c.attempts) > 0 {
 		c.idleSince = now.Time
 	}
@@ -159,14 +161,19 @@ func (c *Conversation) fence(now Instant) (effects []Effect) {
 	for _, h := range c.attempts {
 		if !h.ended && !h.fenced && h.lease.Fence > 0 && silent > h.lease.Fence.Duration() {
 			h.fenced = true
-			effects = append(effects, h.stop(payload.ErrFenced, "no coordinator for "+silent.Round(time.Second).String()))
+			effects = h.stop(effects, payload.ErrFenced, "no coordinator for "+silent.Round(time.Second).String())
 		}
 	}
 	return effects
 }
 
-func (h *held) stop(cause error, reason string) Effect {
-	return Effect{Kind: EffectStop, Lease: h.lease.ID, Task: h.lease.Task, Cause: cause, Reason: reason}
+// stop ends the payload. What has not begun is forgotten: there is nothing to report.
+func (h *held) stop(effects []Effect, cause error, reason string) []Effect {
+	if h.waits {
+		h.over = true
+		return effects
+	}
+	return append(effects, Effect{Kind: EffectStop, Lease: h.lease.ID, Task: h.lease.Task, Cause: cause, Reason: reason})
 }
 
 // settle gives the fate of the report that is waited for.
@@ -321,7 +328,7 @@ func (c *Conversation) obey(reply *protocol.ExchangeReply) (effects []Effect) {
 		switch o.Kind {
 		case protocol.OrderAbandon:
 			if h := c.find(o.Lease); h != nil && !h.settled {
-				effects = append(effects, h.stop(payload.ErrAbandoned, o.Reason))
+				effects = h.stop(effects, payload.ErrAbandoned, o.Reason)
 				if h.report != nil {
 					// Its fate is known: nobody waits for it any more.
 					effects = append(effects, h.settle(protocol.CodeStale, o.Reason, true))
@@ -336,19 +343,39 @@ func (c *Conversation) obey(reply *protocol.ExchangeReply) (effects []Effect) {
 	return effects
 }
 
-// begin starts an attempt. A lease that was sent again while it runs is ignored.
+// begin takes a lease and starts its attempt; one that was sent again is ignored. Of
+// two exchanges, the one that was cut short may have been granted what the other
+// offered once more: what there is no room for waits until there is.
 func (c *Conversation) begin(effects []Effect, lease *protocol.Lease) []Effect {
 	if c.find(lease.ID) != nil {
 		return effects
 	}
 	h := &held{lease: lease, phase: protocol.PhaseOffered}
 	c.attempts = append(c.attempts, h)
-	effects = append(effects, Effect{Kind: EffectBegin, Lease: lease.ID, Task: lease.Task, Grant: lease, share: c.packing.take(lease)})
+	if h.waits = !c.draining && !c.packing.hasRoom(lease); h.waits {
+		return effects
+	}
+	return c.start(effects, h)
+}
+
+// beginWaiting starts what waits and has room now.
+func (c *Conversation) beginWaiting(effects []Effect) []Effect {
+	for _, h := range c.attempts {
+		if h.waits && c.packing.hasRoom(h.lease) {
+			h.waits = false
+			effects = c.start(effects, h)
+		}
+	}
+	return effects
+}
+
+func (c *Conversation) start(effects []Effect, h *held) []Effect {
+	effects = append(effects, Effect{Kind: EffectBegin, Lease: h.lease.ID, Task: h.lease.Task, Grant: h.lease, share: c.packing.take(h.lease)})
 	switch {
 	case c.ended:
-		effects = append(effects, h.stop(payload.ErrAbandoned, "the pilot ends"))
+		effects = h.stop(effects, payload.ErrAbandoned, "the pilot ends")
 	case c.draining:
-		effects = append(effects, h.stop(payload.ErrDrain, "the pilot drains"))
+		effects = h.stop(effects, payload.ErrDrain, "the pilot drains")
 	}
 	return effects
 }
@@ -395,7 +422,7 @@ func (c *Conversation) Drain() []Effect {
 func (c *Conversation) stopAll(cause error) (effects []Effect) {
 	c.draining = true
 	for _, h := range c.attempts {
-		effects = append(effects, h.stop(cause, "the pilot drains"))
+		effects = h.stop(effects, cause, "the pilot drains")
 	}
 	return effects
 }

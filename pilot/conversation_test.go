@@ -1,6 +1,7 @@
 package pilot
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -165,5 +166,54 @@ func TestReportsOfAMomentShareAnExchange(t *testing.T) {
 	c.Drain()
 	if s = c.Next(begin); s.Act != ActSpeak || len(s.Request.Reports) != 1 {
 		t.Errorf("draining, next is %v with %+v, want an exchange that reports one task", s.Act, s.Request)
+	}
+}
+
+// What was granted twice for the same cores runs one after the other.
+func TestWhatThereIsNoRoomForWaits(t *testing.T) {
+	now := Instant{Time: time.Unix(1, 0)}
+	begun := func(effects []Effect) (ids []uint32) {
+		for _, e := range effects {
+			if e.Kind == EffectBegin {
+				ids = append(ids, e.Lease.Ordinal)
+			}
+		}
+		return ids
+	}
+	overfull := func() *Conversation {
+		c := newTestConversation(now)
+		if s := c.Next(now); s.Request.Want != 2 {
+			t.Fatalf("wants %d, want 2", s.Request.Want)
+		}
+		if got := begun(c.Heard(now, &protocol.ExchangeReply{Leases: []protocol.Lease{testLease(0, 0), testLease(1, 0), testLease(2, 0)}})); !slices.Equal(got, []uint32{0, 1}) {
+			t.Fatalf("begins %v with two cores, want 0 and 1", got)
+		}
+		return c
+	}
+	c := overfull()
+	now.Time = now.Time.Add(time.Minute)
+	s := c.Next(now)
+	if s.Act != ActSpeak || s.Request.Want != 0 || len(s.Request.Held) != 3 || s.Request.Held[2].Phase != protocol.PhaseOffered {
+		t.Errorf("next is %v with %+v, want an exchange that lists the third as offered", s.Act, s.Request)
+	}
+	c.Ended(testLease(1, 0).ID)
+	if s = c.Next(now); !slices.Equal(begun(s.Effects), []uint32{2}) || s.Request != nil && s.Request.Want != 0 {
+		t.Errorf("with a core free, next begins %v and asks %+v; want 2, and nothing to be wanted", begun(s.Effects), s.Request)
+	}
+
+	c = overfull()
+	order := protocol.Order{Kind: protocol.OrderAbandon, Lease: testLease(2, 0).ID}
+	if effects := c.Heard(now, &protocol.ExchangeReply{Orders: []protocol.Order{order}}); len(effects) != 0 {
+		t.Errorf("what has not begun is stopped: %+v", effects)
+	}
+	now.Time = now.Time.Add(time.Minute)
+	if s = c.Next(now); len(s.Request.Held) != 2 {
+		t.Errorf("lists %+v, want what was abandoned to be gone", s.Request.Held)
+	}
+
+	c = overfull()
+	c.Drain()
+	if s = c.Next(now); len(s.Request.Held) != 2 || len(begun(s.Effects)) != 0 {
+		t.Errorf("a pilot that drains begins %v and lists %+v", begun(s.Effects), s.Request.Held)
 	}
 }

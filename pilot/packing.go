@@ -31,12 +31,31 @@ func newPacking(all protocol.Resources, end time.Time) *packing {
 func (p *packing) take(l *protocol.Lease) share {
 	s := share{cores: max(1, l.Granted.Cores), memory: l.Granted.Memory, disk: l.Granted.Disk}
 	for _, g := range p.cards() {
-		if len(s.gpus) < l.Granted.GPUs && g.Memory >= l.Granted.GPUMemory && g.Capability >= l.Granted.GPUCapability {
+		if len(s.gpus) < l.Granted.GPUs && fitsCard(l, &g) {
 			s.gpus = append(s.gpus, g.ID)
 		}
 	}
 	p.used[l.ID] = s
 	return s
+}
+
+// hasRoom tells whether what a lease was granted is free; also where nothing is taken
+// at all: it will not be more.
+func (p *packing) hasRoom(l *protocol.Lease) bool {
+	f := p.free(time.Time{})
+	cards := 0
+	for _, g := range f.GPUs {
+		if fitsCard(l, &g) {
+			cards++
+		}
+	}
+	return len(p.used) == 0 ||
+		max(1, l.Granted.Cores) <= f.Cores && l.Granted.Memory <= f.Memory && l.Granted.Disk <= f.Disk && l.Granted.GPUs <= cards
+}
+
+// fitsCard tells whether a card is one of those that a lease was granted.
+func fitsCard(l *protocol.Lease, g *protocol.GPU) bool {
+	return g.Memory >= l.Granted.GPUMemory && g.Capability >= l.Granted.GPUCapability
 }
 
 // finish gives back what an attempt ran on; its disk stays until it has cleaned up.
