@@ -37,8 +37,8 @@ func (t *turnstile) enter() (leave func()) {
 	}
 	left := sync.OnceFunc(func() { <-t.places })
 	late := time.AfterFunc(handshakeTurn, left)
-	return func() {
+	return sync.OnceFunc(func() { // every request of the connection calls it
 		late.Stop()
 		left()
-	}
+	})
 }
