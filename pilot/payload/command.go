@@ -91,10 +91,16 @@ func (r *runner) locate(src string, e Environment, env environ) (string, error) 
 			tried = append(tried, filepath.Join(root, name), filepath.Join(root, "bin", name))
 		}
 	}
-	for _, path := range tried {
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
+	for at, path := range tried {
+		if _, err := os.Stat(path); err != nil {
+			continue
 		}
+		if r.options.Isolation.hides(path, r.dir, r.task.software()) {
+			tried[at] += " (hidden from payloads)"
+			continue
+		}
+		r.located = append(r.located, path)
+		return path, nil
 	}
 	if !strings.Contains(name, "/") {
 		if path := lookPath(name, env["PATH"]); path != "" {

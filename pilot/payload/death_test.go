@@ -2,29 +2,89 @@ package payload
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// The test binary becomes a pilot that runs one payload when this variable
-// names an attempt's directory.
+// The test binary becomes a pilot that runs one payload when this variable holds
+// a pilotSpec.
 const asPilot = "PAYLOAD_TEST_PILOT"
 
+// pilotSpec is what a pilot in a process of its own does.
+type pilotSpec struct {
+	Dir       Dir
+	Script    string
+	Isolated  bool
+	Hidden    []string
+	Processes int
+}
+
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(asPilot); dir != "" {
-		task := Task{Trays: []Tray{{Modules: []Module{script("echo $$ > pid; exec sleep 60")}}}}
-		Run(context.Background(), task, Limits{}, Dir(dir), Options{})
+	Keep()
+	if text := os.Getenv(asPilot); text != "" {
+		if err := beAPilot(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(m.Run())
 }
 
-func TestPilotKilled(t *testing.T) {
+func beAPilot(text string) error {
+	var s pilotSpec
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return err
+	}
+	o := Options{Poll: 20 * time.Millisecond, Environ: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PILOT=" + strconv.Itoa(os.Getpid())}}
+	var err error
+	if s.Isolated {
+		o.Isolation, err = FindIsolation(filepath.Dir(string(s.Dir)), Places{Hidden: s.Hidden})
+	} else {
+		err = Conceal()
+	}
+	if err != nil {
+		return err
+	}
+	task := Task{Trays: []Tray{{Modules: []Module{script(s.Script)}}}}
+	out := Run(context.Background(), task, Limits{Processes: s.Processes, Grace: time.Second, Walltime: time.Minute}, s.Dir, o)
+	_, err = fmt.Println(out.Verdict, out.Evidence)
+	return err
+}
+
+// pilot is a pilot as a process of its own, which is not root.
+func (s *pilotSpec) pilot(t *testing.T) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("/proc/self/exe")
+	c.Env = []string{asPilot + "=" + string(text), "SECRET=" + secret}
+	c.Stderr = os.Stderr
+	if os.Getuid() == 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	return c
+}
+
+// nobody is the user that tests of root become.
+const nobody = 65534
+
+func TestPilotKilled(t *testing.T) { bothWays(t, pilotKilled) }
+
+func pilotKilled(t *testing.T, isolation *Isolation) {
 	a := newAttempt(t)
-	pilot := exec.Command(os.Args[0])
-	pilot.Env = append(os.Environ(), asPilot+"="+string(a.dir))
+	giveAway(t, filepath.Dir(filepath.Dir(string(a.dir))))
+	spec := pilotSpec{Dir: a.dir, Script: "echo $$ > pid; exec sleep 60", Isolated: isolation != nil}
+	pilot := spec.pilot(t)
 	if err := pilot.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 //
 //	work/   where modules run and stage puts and takes files
 //	tmp/    TMPDIR
+//	private/  what an isolated payload sees as /tmp and /var/tmp
 //	log     everything the payload prints
 //	shim/   what runs Python classes, where there are any
 //	module-N.*  what a module is told and what it returns
@@ -26,7 +27,7 @@ func MakeDir(path string) (Dir, error) {
 		return "", fmt.Errorf("attempt directory: %w", err)
 	}
 	d := Dir(abs)
-	for _, sub := range []string{d.Work(), d.Temp()} {
+	for _, sub := range []string{d.Work(), d.Temp(), d.Private()} {
 		if err := os.Mkdir(sub, 0o700); err != nil {
 			return "", fmt.Errorf("attempt directory: %w", err)
 		}
@@ -39,6 +40,9 @@ func (d Dir) Work() string { return filepath.Join(string(d), "work") }
 
 // Temp is the payload's TMPDIR.
 func (d Dir) Temp() string { return filepath.Join(string(d), "tmp") }
+
+// Private is /tmp and /var/tmp of a payload that is isolated.
+func (d Dir) Private() string { return filepath.Join(string(d), "private") }
 
 // LogPath is the log.
 func (d Dir) LogPath() string { return filepath.Join(string(d), "log") }

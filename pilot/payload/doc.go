@@ -14,7 +14,8 @@
 // Invariants:
 //   - When Run returns, nothing of the payload lives: not a background process,
 //     not one that made its own session and forked twice. Processes are found as
-//     descendants, by session, by start time, and by a mark that they inherit.
+//     descendants, by session, by start time, and by a mark that they inherit; the
+//     kernel ends those of an isolated one with the first process of its namespace.
 //   - Nothing of another payload of the same pilot is touched.
 //   - The log is written by the payload's own descriptor, never through the
 //     pilot, so its last bytes survive any kill; its first and last part are kept.
@@ -26,7 +27,12 @@
 // node (no interpreter, no process table space) is told from a broken payload. If
 // the pilot dies, the kernel kills the module's first process with it.
 //
+// Isolation, where the node allows it, gives each module namespaces of its own:
+// isolation.go finds out, keeper.go is the pilot's side of the process that is the
+// first one in them, keep.go that process, world.go the file system that it builds.
+// A payload then sees neither the pilot nor another attempt.
+//
 // What it is not: it fetches and stores nothing (stage does), judges no missing
-// output, and isolates only as far as processes of one user can be: a hostile
-// payload belongs in a container, which is an env_shell to this package.
+// output, and is no container: software comes from the node, from metaprojects, or
+// from a container that an env_shell starts.
 package payload

@@ -117,13 +117,18 @@ func everyProcess() map[int][]int {
 
 // traffic is what a process, and the children it has waited for, moved with
 // read and write calls, files and pipes alike.
-type traffic struct{ read, written protocol.ByteSize }
+type traffic struct{ Read, Written protocol.ByteSize }
 
 func readTraffic(pid int) (t traffic, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/io")
 	if err != nil {
 		return t, false
 	}
+	return parseTraffic(b), true
+}
+
+// parseTraffic reads /proc/PID/io. Source: proc_pid_io(5).
+func parseTraffic(b []byte) (t traffic) {
 	for line := range strings.Lines(string(b)) {
 		name, value, _ := strings.Cut(line, ":")
 		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
@@ -132,12 +137,12 @@ func readTraffic(pid int) (t traffic, ok bool) {
 		}
 		switch name {
 		case "rchar":
-			t.read = protocol.ByteSize(n)
+			t.Read = protocol.ByteSize(n)
 		case "wchar":
-			t.written = protocol.ByteSize(n)
+			t.Written = protocol.ByteSize(n)
 		}
 	}
-	return t, true
+	return t
 }
 
 // share is the memory a process has to itself plus its part of what it shares.

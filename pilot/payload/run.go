@@ -64,6 +64,8 @@ type Options struct {
 	Around Around
 	// Groups makes control groups; nil does without.
 	Groups *Groups
+	// Isolation keeps payloads from each other and from the pilot; nil does without.
+	Isolation *Isolation
 	// Poll is how often limits are checked; 0 is DefaultPoll.
 	Poll time.Duration
 }
@@ -109,7 +111,8 @@ type runner struct {
 	disk    diskWatch
 	exit    int
 	signal  syscall.Signal
-	counter int // modules started, to name their files
+	counter int      // modules started, to name their files
+	located []string // programs of the module, wherever they are
 	// oomKills is the node's count when the task began.
 	oomKills int64
 }
@@ -143,7 +146,7 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 		r.options.Poll = DefaultPoll
 	}
 	r.oomKills = oomKills()
-	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp()}}
+	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp(), dir.Private()}}
 	if r.log == nil {
 		log, err := OpenLog(dir.LogPath(), limits.LogKeep)
 		if err != nil {
@@ -310,6 +313,7 @@ func (r *runner) prepare(m *Module, e Environment, env environ, s *step) ([]stri
 	if err := r.writeConfigs(m); err != nil {
 		return nil, err
 	}
+	r.located = nil
 	shell, err := r.shell(e, env)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package payload
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,25 +10,12 @@ import (
 	"testing"
 )
 
-// BenchmarkTrue is what one /bin/true costs: as a task, and as a bare spawn with
-// the same session and directory.
+// BenchmarkTrue is what one /bin/true costs: as a task, with isolation and
+// without, and as a bare spawn with the same session and directory.
 func BenchmarkTrue(b *testing.B) {
-	b.Run("task", func(b *testing.B) {
-		root := b.TempDir()
-		for i := 0; b.Loop(); i++ {
-			dir, err := MakeDir(filepath.Join(root, strconv.Itoa(i)))
-			if err != nil {
-				b.Fatal(err)
-			}
-			task := Task{Trays: []Tray{{Modules: []Module{{Src: "/bin/true"}}}}}
-			if out := Run(context.Background(), task, Limits{}, dir, Options{}); out.Evidence != "" {
-				b.Fatal(out.Evidence)
-			}
-			if err := dir.Remove(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	for _, isolated := range []bool{false, true} {
+		b.Run(fmt.Sprintf("task isolated=%v", isolated), func(b *testing.B) { benchmarkTask(b, isolated) })
+	}
 	b.Run("spawn", func(b *testing.B) {
 		root := b.TempDir()
 		for i := 0; b.Loop(); i++ {
@@ -54,4 +42,28 @@ func BenchmarkTrue(b *testing.B) {
 			}
 		}
 	})
+}
+
+func benchmarkTask(b *testing.B, isolated bool) {
+	var o Options
+	if isolated {
+		var err error
+		if o.Isolation, err = isolationHere(); err != nil {
+			b.Skip(err)
+		}
+	}
+	root := b.TempDir()
+	for i := 0; b.Loop(); i++ {
+		dir, err := MakeDir(filepath.Join(root, strconv.Itoa(i)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		task := Task{Trays: []Tray{{Modules: []Module{{Src: "/bin/true"}}}}}
+		if out := Run(context.Background(), task, Limits{}, dir, o); out.Evidence != "" {
+			b.Fatal(out.Evidence)
+		}
+		if err := dir.Remove(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

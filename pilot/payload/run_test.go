@@ -84,19 +84,39 @@ func raw(v any) json.RawMessage {
 	return b
 }
 
-// alive tells whether a pid recorded by a payload in its work directory lives.
+// alive tells whether a process lives whose pid the payload recorded in its work
+// directory, where it also is.
 func (a *attempt) alive(file string) bool {
 	a.t.Helper()
 	b, err := os.ReadFile(filepath.Join(a.dir.Work(), file))
 	if err != nil {
 		a.t.Fatalf("the payload never wrote %s: %v\n%s", file, err, a.log())
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
+	own := strings.TrimSpace(string(b))
+	if _, err := strconv.Atoi(own); err != nil {
 		a.t.Fatalf("%s holds %q", file, b)
 	}
-	p, ok := readProcess(pid)
-	return ok && p.state != 'Z'
+	work, err := os.Stat(a.dir.Work())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, family := range everyProcess() {
+		for _, pid := range family {
+			at, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
+			if err != nil || !os.SameFile(at, work) {
+				continue
+			}
+			// The last number is that of the innermost namespace.
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, numbers, _ := strings.Cut(string(status), "\nNSpid:")
+			numbers, _, _ = strings.Cut(numbers, "\n")
+			if f := strings.Fields(numbers); len(f) > 0 && f[len(f)-1] == own {
+				p, ok := readProcess(pid)
+				return ok && p.state != 'Z'
+			}
+		}
+	}
+	return false
 }
 
 // await waits until a file of the payload is there.
@@ -119,7 +139,9 @@ func (a *attempt) await(file string) {
 	}
 }
 
-func TestEndings(t *testing.T) {
+func TestEndings(t *testing.T) { bothWays(t, endings) }
+
+func endings(t *testing.T, isolation *Isolation) {
 	tests := []struct {
 		promise  string
 		module   Module
@@ -192,6 +214,7 @@ func TestEndings(t *testing.T) {
 		t.Run(tt.promise, func(t *testing.T) {
 			t.Parallel()
 			a := newAttempt(t, tt.module)
+			a.options.Isolation = isolation
 			for name, text := range tt.files {
 				a.file(name, text)
 			}
@@ -221,11 +244,14 @@ for i in range(200):
 open("survived", "w").write("x")
 `
 
-func TestMemoryLimit(t *testing.T) {
+func TestMemoryLimit(t *testing.T) { bothWays(t, memoryLimit) }
+
+func memoryLimit(t *testing.T, isolation *Isolation) {
 	for _, groups := range []bool{false, true} {
 		t.Run(fmt.Sprintf("groups=%v", groups), func(t *testing.T) {
 			t.Parallel()
 			a := newAttempt(t, Module{Name: "hog", Src: "hog.py"})
+			a.options.Isolation = isolation
 			a.file("hog.py", hog)
 			a.limits.Memory = 100 * protocol.MB
 			if groups {
@@ -269,10 +295,13 @@ if len(sys.argv) > 1:
     time.sleep(1000)
 `
 
-func TestNothingSurvives(t *testing.T) {
+func TestNothingSurvives(t *testing.T) { bothWays(t, nothingSurvives) }
+
+func nothingSurvives(t *testing.T, isolation *Isolation) {
 	t.Run("a daemon left behind by a module that ended", func(t *testing.T) {
 		t.Parallel()
 		a := newAttempt(t, Module{Name: "step", Src: "escape.py"})
+		a.options.Isolation = isolation
 		a.file("escape.py", escape)
 		if out := a.run(t.Context()); out.Verdict != protocol.VerdictOK {
 			t.Errorf("Run = %v, %s", out.Verdict, out.Evidence)
@@ -284,6 +313,7 @@ func TestNothingSurvives(t *testing.T) {
 	t.Run("a daemon of a payload over its walltime", func(t *testing.T) {
 		t.Parallel()
 		a := newAttempt(t, Module{Name: "step", Src: "escape.py", Args: raw("stay")})
+		a.options.Isolation = isolation
 		a.file("escape.py", escape)
 		a.limits.Walltime = 2 * time.Second
 		if out := a.run(t.Context()); out.Verdict != protocol.VerdictWalltime {
@@ -297,6 +327,7 @@ func TestNothingSurvives(t *testing.T) {
 		t.Parallel()
 		// Bounded by itself: a test of a limit must not need the limit to end.
 		a := newAttempt(t, script("echo $$ > pid; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 60 & done; wait"))
+		a.options.Isolation = isolation
 		a.limits.Processes = 10
 		out := a.run(t.Context())
 		if out.Verdict != protocol.VerdictPayload || !strings.Contains(out.Evidence, "limit 10") {
@@ -308,8 +339,11 @@ func TestNothingSurvives(t *testing.T) {
 	})
 }
 
-func TestDrain(t *testing.T) {
+func TestDrain(t *testing.T) { bothWays(t, drain) }
+
+func drain(t *testing.T, isolation *Isolation) {
 	a := newAttempt(t, script("trap 'echo saving; exit 9' TERM; echo $$ > ready; while :; do sleep 0.05; done"), script("echo second > second"))
+	a.options.Isolation = isolation
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
 		a.await("ready")
@@ -327,12 +361,16 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func TestParallelPayloadsAreStrangers(t *testing.T) {
+func TestParallelPayloadsAreStrangers(t *testing.T) { bothWays(t, parallelPayloadsAreStrangers) }
+
+func parallelPayloadsAreStrangers(t *testing.T, isolation *Isolation) {
 	// One ends, with a daemon of its own, while the other still has a daemon to do
 	// its work: each must lose its own daemon only.
 	quick := newAttempt(t, Module{Name: "step", Src: "escape.py"})
+	quick.options.Isolation = isolation
 	quick.file("escape.py", escape)
 	long := newAttempt(t, Module{Name: "step", Src: "escape.py", Args: raw("stay")})
+	long.options.Isolation = isolation
 	long.file("escape.py", escape)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var wg sync.WaitGroup
@@ -358,7 +396,9 @@ func TestParallelPayloadsAreStrangers(t *testing.T) {
 	}
 }
 
-func TestEnvironment(t *testing.T) {
+func TestEnvironment(t *testing.T) { bothWays(t, environmentOfPayloads) }
+
+func environmentOfPayloads(t *testing.T, isolation *Isolation) {
 	software := t.TempDir()
 	for _, sub := range []string{"bin", "lib/python"} {
 		if err := os.MkdirAll(filepath.Join(software, sub), 0o755); err != nil {
@@ -374,6 +414,7 @@ func TestEnvironment(t *testing.T) {
 	write("bin/tool", "#!/bin/sh\nenv > env.txt\npwd >> env.txt\n")
 	write("env-shell.sh", "#!/bin/sh\nFROM_SHELL=yes\nexport FROM_SHELL\nexec \"$@\"\n")
 	a := newAttempt(t, Module{Name: "step", Src: "tool"})
+	a.options.Isolation = isolation
 	a.task.Trays[0].Environment = Environment{Software: []string{software}, Shell: "env-shell.sh"}
 	a.options.Environ = []string{"PATH=/usr/bin:/bin", "FLOE_TICKET=secret", "X509_USER_PROXY=/site/proxy", "BEARER_TOKEN=abc", "KEPT=1"}
 	a.options.Extra = []string{"AWS_SHARED_CREDENTIALS_FILE=/declared"}
@@ -411,11 +452,14 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestStatisticsAndUsageOfModules(t *testing.T) {
+func TestStatisticsAndUsageOfModules(t *testing.T) { bothWays(t, statisticsAndUsageOfModules) }
+
+func statisticsAndUsageOfModules(t *testing.T, isolation *Isolation) {
 	a := newAttempt(t,
 		Module{Name: "gen", Src: "/bin/sh", Args: raw([]string{"-c", `echo '{"events": 10, "weight (sum)": -1.5e3}' > $FLOE_STATISTICS; dd if=/dev/zero of=f bs=1000 count=1000 2>/dev/null`})},
 		Module{Name: "sim", Src: "sim.sh", Args: raw(map[string]any{"hits": 7, "x": nil})},
 	)
+	a.options.Isolation = isolation
 	a.file("sim.sh", "echo args $@; echo '{\"events\": 4}' > $FLOE_STATISTICS\n")
 	out := a.run(t.Context())
 	if out.Verdict != protocol.VerdictOK {
@@ -444,9 +488,12 @@ func TestStatisticsAndUsageOfModules(t *testing.T) {
 	}
 }
 
-func TestProcessorTimeOfOrphansCounts(t *testing.T) {
+func TestProcessorTimeOfOrphansCounts(t *testing.T) { bothWays(t, processorTimeOfOrphansCounts) }
+
+func processorTimeOfOrphansCounts(t *testing.T, isolation *Isolation) {
 	// The work is done by a grandchild that nobody in the payload waits for.
 	a := newAttempt(t, Module{Name: "step", Src: "burn.py"})
+	a.options.Isolation = isolation
 	a.file("burn.py", `
 import os, time
 if os.fork() == 0:

@@ -2,7 +2,6 @@ package payload
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -40,16 +39,21 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	began := time.Now()
 	group := r.options.Groups.open(r.limits, r.logger)
 	defer group.close()
-	proc, exited, err := r.start(argv, env)
+	first, err := r.start(argv, env)
 	if err != nil {
 		out.start = err
 		return out
 	}
-	t := newTree(proc.Pid, r.dir.Work())
+	proc, exited, kept := first.proc, first.exited, first.keeper
+	t := newTree(proc.Pid, r.dir.Work(), kept != nil)
 	group.add(proc.Pid)
 	// The kernel, when the node runs out of memory, shall take the payload and
 	// leave the pilot to tell of it. It refuses to lower the number, never to raise it.
 	_ = os.WriteFile("/proc/"+strconv.Itoa(proc.Pid)+"/oom_score_adj", []byte("500"), 0o644)
+	if kept != nil {
+		r.limits.bound(proc.Pid)
+		kept.send(&keeperSpec{World: r.options.Isolation.world(r.dir, r.task.software(), r.located, int64(r.limits.Memory)), Argv: argv, Env: env, Dir: r.dir.Work()})
+	}
 
 	e := ending{tree: t, group: group}
 	defer e.disarm()
@@ -99,57 +103,96 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		}
 		tick.Reset(interval)
 	}
+	var said *keeperReport
+	if kept != nil {
+		said = kept.close()
+	}
 	state, err := proc.Wait()
 	if err != nil {
 		out.start = fmt.Errorf("wait for process %d: %w", proc.Pid, err)
 		return out
 	}
-	if status, ok := state.Sys().(syscall.WaitStatus); ok {
-		out.exit = status.ExitStatus()
-		if status.Signaled() {
-			out.exit, out.signal = 0, status.Signal()
-		}
-	}
+	out.ended(state, kept)
 	usage, _ := state.SysUsage().(*syscall.Rusage)
-	t.finish(root, usage)
+	if kept == nil {
+		t.finish(root, usage)
+	} else {
+		t.finishKept(root, usage, said)
+	}
 	out.stopped, out.detail, out.groupKills = e.why, e.detail, group.kills()
 	out.usage = protocol.Usage{
 		WallMillis: time.Since(began).Milliseconds(), CPUMillis: t.cpu, PeakMemory: t.peak,
-		ReadBytes: t.moved.read, WriteBytes: t.moved.written,
+		ReadBytes: t.moved.Read, WriteBytes: t.moved.Written,
 	}
 	return out
 }
 
-// start starts the first process and returns a channel that closes when it has
-// ended; it stays a zombie, so that its pid names nothing else.
-func (r *runner) start(argv, env []string) (*os.Process, <-chan struct{}, error) {
+// ended notes how the payload's first process ended: as the kernel says, or its
+// keeper, if that lived to tell.
+func (out *ran) ended(state *os.ProcessState, kept *keeper) {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	if !ok {
+		return
+	}
+	if kept != nil {
+		switch said := kept.first; {
+		case said != nil && said.Failed != "":
+			out.start = said.err()
+			return
+		case said != nil && said.Ended:
+			out.exit, out.signal = said.Exit, said.Signal
+			return
+		case said == nil && !status.Signaled():
+			out.start = fmt.Errorf("%w: the payload's keeper ended: %v", errIsolation, state)
+			return
+		}
+		// Killed with its keeper, or by having made its keeper fail.
+	}
+	out.exit = status.ExitStatus()
+	if status.Signaled() {
+		out.exit, out.signal = 0, status.Signal()
+	}
+}
+
+// start starts the first process: the payload itself, or the keeper that will.
+func (r *runner) start(argv, env []string) (*started, error) {
+	if r.options.Isolation != nil {
+		return startKeeper(r.log.file)
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer null.Close()
-	type started struct {
+	proc, exited, err := launch(argv[0], argv, &os.ProcAttr{
+		Dir: r.dir.Work(), Env: env, Files: []*os.File{null, r.log.file, r.log.file},
+		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &started{proc: proc, exited: exited}, nil
+}
+
+// launch starts a process and returns a channel that closes when it has ended; it
+// stays a zombie, so that its pid names nothing else.
+func launch(program string, argv []string, attr *os.ProcAttr) (*os.Process, <-chan struct{}, error) {
+	type result struct {
 		proc *os.Process
 		err  error
 	}
-	first, exited := make(chan started, 1), make(chan struct{})
+	first, exited := make(chan result, 1), make(chan struct{})
 	go func() {
 		// The kernel sends Pdeathsig when the thread that started the process ends,
 		// so that thread is kept until the process has ended itself.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		attr := &os.ProcAttr{
-			Dir: r.dir.Work(), Env: env, Files: []*os.File{null, r.log.file, r.log.file},
-			Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
-		}
-		proc, err := os.StartProcess(argv[0], argv, attr)
-		// A program just staged is busy while a process forked elsewhere in the pilot
-		// still holds the descriptor it was written through.
-		for tries := 0; errors.Is(err, syscall.ETXTBSY) && tries < 50; tries++ {
-			<-time.After(firstLook)
-			proc, err = os.StartProcess(argv[0], argv, attr)
-		}
-		first <- started{proc, err}
+		var proc *os.Process
+		err := patiently(func() (err error) {
+			proc, err = os.StartProcess(program, argv, attr)
+			return err
+		})
+		first <- result{proc, err}
 		if err != nil {
 			return
 		}
@@ -188,6 +231,7 @@ type ending struct {
 	why     reason
 	detail  string
 	ending  bool
+	told    bool // there was somebody to send SIGTERM to
 	killed  bool
 	timer   *time.Timer
 	killing <-chan time.Time
@@ -203,11 +247,16 @@ func (e *ending) terminate(grace time.Duration) {
 		e.kill()
 		return
 	}
-	members := e.tree.members()
-	signalAll(members, syscall.SIGTERM)
-	signalAll(members, syscall.SIGCONT) // a stopped process would not see it
+	e.tell(e.tree.members())
 	e.timer = time.NewTimer(grace)
 	e.killing = e.timer.C
+}
+
+// tell sends SIGTERM once: a keeper may not have started its payload yet.
+func (e *ending) tell(members []process) {
+	e.told = len(members) > 0
+	signalAll(members, syscall.SIGTERM)
+	signalAll(members, syscall.SIGCONT) // a stopped process would not see it
 }
 
 func (e *ending) kill() {
@@ -219,10 +268,14 @@ func (e *ending) kill() {
 	e.again(e.tree.members())
 }
 
-// again kills what still lives: a process may have forked since the last time.
+// again kills what still lives: a process may have forked since the last time. It
+// tells what did not live yet.
 func (e *ending) again(members []process) {
-	if e.killed {
+	switch {
+	case e.killed:
 		signalAll(members, syscall.SIGKILL)
+	case e.ending && !e.told:
+		e.tell(members)
 	}
 }
 

@@ -20,8 +20,12 @@ import (
 // mark: the resource limit on file locks, which Linux has ignored since 2.4, which
 // every child inherits, and which nothing sets by accident. What was forked before
 // the mark was set is told by FLOE_SCRATCH in its environment.
+//
+// A module that is isolated is kept by a process that is the tree's root and no
+// part of the payload: orphans are its children, and it is not counted.
 type tree struct {
 	root process
+	kept bool
 	mark uint64
 	// home is the variable by which the environment of a member names its scratch directory.
 	home string
@@ -51,9 +55,9 @@ const rlimitLocks = 10
 const markBase = 1 << 40
 
 // newTree adopts a process just started in a scratch directory. It does without
-// the mark where the kernel refuses it.
-func newTree(pid int, scratch string) *tree {
-	t := &tree{known: make(map[int]uint64), home: "FLOE_SCRATCH=" + scratch}
+// the mark where the kernel refuses it. kept says that the process is a keeper.
+func newTree(pid int, scratch string, kept bool) *tree {
+	t := &tree{known: make(map[int]uint64), home: "FLOE_SCRATCH=" + scratch, kept: kept}
 	t.mark = markBase + uint64(os.Getpid())<<20 + lastMark.Add(1)
 	limit := unix.Rlimit{Cur: t.mark, Max: t.mark}
 	if err := unix.Prlimit(pid, rlimitLocks, &limit, nil); err != nil {
@@ -71,8 +75,11 @@ func newTree(pid int, scratch string) *tree {
 	t.root.pid = pid
 	// A module may end before the first look: the program just loaded is the least it
 	// used. The kernel's quick count may still be zero then.
-	if t.peak = t.root.rss; t.peak == 0 {
+	if t.peak = t.root.rss; t.peak == 0 && !kept {
 		t.peak, _ = share(pid)
+	}
+	if kept {
+		t.peak = 0 // its keeper tells
 	}
 	t.known[pid] = t.root.start
 	return t
@@ -136,7 +143,7 @@ func (t *tree) walk() (out []process, settled bool) {
 		case pid == t.root.pid:
 			ended := p.state == 'Z'
 			settled = settled && ended == t.gone
-			if t.gone = t.gone || ended; !t.gone {
+			if t.gone = t.gone || ended; !t.gone && !t.kept {
 				out = append(out, p)
 			}
 		case p.state == 'Z' && p.parent == self:
@@ -175,8 +182,8 @@ func (t *tree) reap(p process) bool {
 		return false
 	}
 	t.reaped += millis(&usage)
-	t.moved.read += m.read
-	t.moved.written += m.written
+	t.moved.Read += m.Read
+	t.moved.Written += m.Written
 	delete(t.known, p.pid)
 	return true
 }
@@ -223,8 +230,8 @@ func (t *tree) look(now time.Time, limit protocol.ByteSize) ([]process, protocol
 // finish adds what only the end tells: the root's account of itself and of the
 // children it waited for, read while it is a zombie and when it is waited for.
 func (t *tree) finish(root traffic, usage *syscall.Rusage) {
-	t.moved.read += root.read
-	t.moved.written += root.written
+	t.moved.Read += root.Read
+	t.moved.Written += root.Written
 	if usage == nil {
 		return
 	}
@@ -233,6 +240,27 @@ func (t *tree) finish(root traffic, usage *syscall.Rusage) {
 	// size, so a number below the pilot's own says nothing.
 	var own syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &own) == nil && usage.Maxrss > own.Maxrss {
-		t.peak = max(t.peak, protocol.ByteSize(usage.Maxrss)<<10)
+		t.peak = max(t.peak, kilobytes(usage.Maxrss))
 	}
 }
+
+// finishKept is finish for a module that had a keeper: last is its last report,
+// nil for none, and usage that of the keeper, which has waited for all others.
+func (t *tree) finishKept(root traffic, usage *syscall.Rusage, last *keeperReport) {
+	if last == nil {
+		last = &keeperReport{}
+	}
+	t.moved.Read += max(root.Read, last.Moved.Read)
+	t.moved.Written += max(root.Written, last.Moved.Written)
+	t.peak = max(t.peak, last.First)
+	// As above, with the keeper in the place of the pilot.
+	if last.Used.Peak > last.Own.Peak {
+		t.peak = max(t.peak, last.Used.Peak)
+	}
+	if usage != nil {
+		t.cpu = max(t.cpu, millis(usage)-last.Own.CPU)
+	}
+}
+
+// kilobytes is a size as getrusage gives it.
+func kilobytes(n int64) protocol.ByteSize { return protocol.ByteSize(n) << 10 }

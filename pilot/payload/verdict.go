@@ -110,6 +110,7 @@ var rules = []rule{
 		func(f *facts) string { return f.hook.Error() },
 	},
 
+	{"no isolation", func(f *facts) bool { return errors.Is(f.start, errIsolation) }, protocol.VerdictNode, func(f *facts) string { return f.start.Error() }},
 	{"built for another platform", func(f *facts) bool { return errors.Is(f.start, syscall.ENOEXEC) && f.fromBuilt }, protocol.VerdictSoftware, starting},
 	{"exec format", func(f *facts) bool { return errors.Is(f.start, syscall.ENOEXEC) }, protocol.VerdictPayload, starting},
 	// The file was there a moment ago: what is missing is its interpreter or loader.

@@ -39,6 +39,7 @@ func TestJudge(t *testing.T) {
 		{"a metaproject for another machine", facts{start: start(syscall.ENOEXEC), fromBuilt: true}, protocol.VerdictSoftware, "exec format"},
 		{"a metaproject whose loader is missing", facts{start: start(syscall.ENOENT), fromBuilt: true}, protocol.VerdictSoftware, "no interpreter"},
 		{"a program without permission", facts{start: start(syscall.EACCES)}, protocol.VerdictPayload, "permission"},
+		{"isolation that is refused", facts{start: fmt.Errorf("%w: mount /proc: %w", errIsolation, syscall.EPERM)}, protocol.VerdictNode, "mount /proc"},
 		{"stage's own verdict", facts{hook: dataError{errors.New("damaged")}}, protocol.VerdictData, "damaged"},
 		{"stage's error without one", facts{hook: errors.New("odd")}, protocol.VerdictFramework, "odd"},
 		{"a class's word", facts{said: "ValueError: x", exit: 1, free: roomy, log: "y"}, protocol.VerdictPayload, "ValueError: x; log ends: y"},
