@@ -66,6 +66,11 @@ type System struct {
 	Cache   string `toml:"cache"`
 	// Idle is how long a pilot waits without work before it leaves.
 	Idle Duration `toml:"idle"`
+	// Isolation is whether payloads get namespaces of their own: auto (where a node
+	// allows it), none, or require. Writable are directories that they may write to all
+	// the same.
+	Isolation string   `toml:"isolation"`
+	Writable  []string `toml:"writable"`
 }
 
 // Size is an amount of bytes written as 2GB, 500MB or a plain number of bytes.
@@ -169,6 +174,7 @@ func (c *Config) fill(dir string) {
 	set(&c.Directory, dir)
 	set(&c.System.Scratch, filepath.Join(c.Directory, "scratch"))
 	set(&c.System.Cache, filepath.Join(c.Directory, "cache"))
+	set(&c.System.Isolation, "auto")
 	if c.System.Pilot == "" {
 		if exe, err := os.Executable(); err == nil {
 			c.System.Pilot = filepath.Join(filepath.Dir(exe), "floe-pilot")
@@ -222,6 +228,14 @@ func (c *Config) Validate() error {
 			say("env.%q: not a name for a variable, or one of floe's own (FLOE_…)", key)
 		}
 	}
+	if i := c.System.Isolation; i != "auto" && i != "none" && i != "require" {
+		say("system.isolation %q: want auto, none or require", i)
+	}
+	for _, d := range c.System.Writable {
+		if !filepath.IsAbs(d) || strings.Contains(d, ",") {
+			say("system.writable %q: want an absolute path without commas", d)
+		}
+	}
 	if _, err := os.Stat(c.System.Pilot); err != nil {
 		say("system.pilot: %v", err)
 	}
@@ -233,7 +247,7 @@ func (c *Config) Validate() error {
 var keys = strings.Fields(`directory queue.type queue.name queue.account queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
-	system.pilot system.scratch system.cache system.idle`)
+	system.pilot system.scratch system.cache system.idle system.isolation system.writable`)
 
 // nearest suggests the key that differs least from a wrong one.
 func nearest(key string) string {

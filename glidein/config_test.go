@@ -56,6 +56,8 @@ func TestConfigMistakes(t *testing.T) {
 		"bad system":  {"[queue]\ntype = \"slrum\"\n[system]\npilot=\"PILOT\"\n", `queue.type "slrum"`},
 		"no pilot":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"/nowhere/floe-pilot\"\n", "system.pilot"},
 		"own env":     {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\n[env]\nFLOE_X=\"1\"\n", "FLOE_"},
+		"isolation":   {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nisolation=\"some\"\n", "auto, none or require"},
+		"writable":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nwritable=[\"data\"]\n", "absolute path"},
 		"directive":   {"[queue]\ntype = \"local\"\ndirectives=[\"a\\nb\"]\n[system]\npilot=\"PILOT\"\n", "one line"},
 	} {
 		if _, err := load(t, x.text); err == nil || !strings.Contains(err.Error(), x.want) {

@@ -59,6 +59,11 @@ func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
 		"--spool", p.SpoolDir(),
 		"--cores", fmt.Sprint(c.Queue.Cores),
 		"--idle", time.Duration(c.System.Idle).String(),
+		"--isolation", c.System.Isolation,
+		"--hide", c.Directory, // the site's identity is in it
+	}
+	for _, d := range c.System.Writable {
+		args = append(args, "--writable", d)
 	}
 	if c.Queue.Memory > 0 {
 		args = append(args, "--memory", fmt.Sprint(int64(c.Queue.Memory)))

@@ -42,7 +42,12 @@ type Config struct {
 	Idle time.Duration
 	// Groups are control groups to run payloads in; nil does without.
 	Groups *payload.Groups
-	Logger *slog.Logger
+	// Isolation says whether payloads get namespaces of their own; zero leaves
+	// everything as it is. Hidden are more places that they do not see, beside
+	// Scratch, Cache and Spool, and Writable those that they may write to.
+	Isolation        payload.IsolationMode
+	Hidden, Writable []string
+	Logger           *slog.Logger
 
 	// Measure says what the node has, Payload runs what is leased, and BootTime is the
 	// clock of the fence; nil takes hardware.Measure, payload.Run and the kernel's.
@@ -56,16 +61,17 @@ type Payload func(ctx context.Context, task payload.Task, limits payload.Limits,
 
 // Pilot is one pilot process.
 type Pilot struct {
-	config  Config
-	link    Coordinators
-	cache   *cache.Store
-	spool   *spool.Spool
-	logger  *slog.Logger
-	scratch string
-	claim   *os.File             // keeps later pilots from removing scratch
-	now     func() time.Duration // boot time
-	cached  []protocol.Digest    // what the cache held when it was looked at
-	looked  time.Time
+	config    Config
+	link      Coordinators
+	cache     *cache.Store
+	spool     *spool.Spool
+	logger    *slog.Logger
+	scratch   string
+	isolation *payload.Isolation   // nil without
+	claim     *os.File             // keeps later pilots from removing scratch
+	now       func() time.Duration // boot time
+	cached    []protocol.Digest    // what the cache held when it was looked at
+	looked    time.Time
 
 	wake chan struct{} // holds one: the conversation has something to say
 	gone chan struct{} // closed when no exchange will follow
@@ -209,7 +215,32 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	if p.spool, err = spool.Open(c.Spool); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
+	if p.isolation, err = isolate(&c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNode, err)
+	}
 	return p, nil
+}
+
+// isolate finds out how payloads can be kept from each other and from the pilot.
+func isolate(c *Config) (*payload.Isolation, error) {
+	switch c.Isolation {
+	case payload.IsolationAuto, payload.IsolationRequire:
+		places := payload.Places{Hidden: append([]string{c.Scratch, c.Cache, c.Spool}, c.Hidden...), Writable: c.Writable}
+		found, err := payload.FindIsolation(c.Scratch, places)
+		if err == nil {
+			c.Logger.Info("payloads are isolated: they see no other attempt, nothing of the pilot, and the node read-only")
+			return found, nil
+		}
+		if c.Isolation == payload.IsolationRequire || !errors.Is(err, payload.ErrNoIsolation) {
+			return nil, err
+		}
+		c.Logger.Warn("payloads can read each other's directories and the pilot's files, and write where its user may; its memory is kept from them", "err", err)
+	case payload.IsolationNone:
+		c.Logger.Info("payloads are not isolated, as the site wants it")
+	default:
+		return nil, nil
+	}
+	return nil, payload.Conceal()
 }
 
 // refuse waits before a pilot on a bad node leaves.

@@ -8,11 +8,17 @@ import (
 	"strings"
 	"testing"
 
+	"floe/pilot/payload"
 	"floe/protocol"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
+
+func TestMain(m *testing.M) {
+	payload.Keep()
+	os.Exit(m.Run())
+}
 
 // run runs floe-pilot's command tree.
 func run(t *testing.T, args ...string) (code int, out string, err error) {
@@ -76,6 +82,7 @@ func TestMistakesAreToldBeforeAnythingIsDone(t *testing.T) {
 		{"unknown level", []string{"--log-level", "loud"}, exitUsage, `"loud"`},
 		{"unknown output", []string{"hwdetect", "-o", "yaml"}, exitUsage, "text or json"},
 		{"argument too many", []string{"hwdetect", "here"}, exitUsage, `"here"`},
+		{"unknown isolation", []string{"--isolation", "some"}, exitUsage, "auto, none or require"},
 		{"no such file", []string{"--ticket-file", "/nonexistent"}, exitFailure, "/nonexistent"},
 		{"others can read it", []string{"--ticket-file", write("ticket", ticket, 0o644)}, exitFailure, "chmod 600"},
 		{"nonsense", []string{"--ticket-file", write("ticket", "hello", 0o600)}, exitFailure, "ticket "},
@@ -92,14 +99,20 @@ func TestMistakesAreToldBeforeAnythingIsDone(t *testing.T) {
 
 func TestHardwareIsShown(t *testing.T) {
 	code, out, err := run(t, "hwdetect", "--scratch", t.TempDir(), "-o", "json")
-	var shown struct{ Resources protocol.Resources }
+	var shown struct {
+		Resources protocol.Resources
+		Isolation string
+	}
 	if code != 0 {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal([]byte(out), &shown); err != nil || shown.Resources.Cores < 1 {
 		t.Errorf("floe-pilot hwdetect -o json: %d cores, %v", shown.Resources.Cores, err)
 	}
-	if code, out, err = run(t, "hwdetect", "--scratch", t.TempDir()); code != 0 || !strings.Contains(out, "cores ") {
+	if shown.Isolation != "user, mount, pid and ipc namespaces" && !strings.HasPrefix(shown.Isolation, "none: ") {
+		t.Errorf("floe-pilot hwdetect -o json: isolation %q", shown.Isolation)
+	}
+	if code, out, err = run(t, "hwdetect", "--scratch", t.TempDir()); code != 0 || !strings.Contains(out, "cores ") || !strings.Contains(out, "isolation ") {
 		t.Errorf("floe-pilot hwdetect = %d, %v:\n%s", code, err, out)
 	}
 }

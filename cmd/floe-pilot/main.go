@@ -32,6 +32,7 @@ const (
 )
 
 func main() {
+	payload.Keep()
 	// SIGTERM means drain; a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
@@ -84,6 +85,9 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.tags, "tag", nil, "a property of this node that tasks can ask for")
 	f.DurationVar(&o.walltime, "walltime", 0, "leave after this long; default: what the batch system says")
 	f.DurationVar(&o.idle, "idle", 10*time.Minute, "leave after this long without work")
+	f.StringVar(&o.isolation, "isolation", "auto", "keep payloads from each other and from the pilot by namespaces: auto (where the node allows it), none or require")
+	f.StringSliceVar(&o.hide, "hide", nil, "a file or directory that no payload sees, beside those of the pilot")
+	f.StringSliceVar(&o.writable, "writable", nil, "a directory that isolated payloads may write to, beside their own")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	c.AddCommand(detectCommand())
@@ -91,18 +95,22 @@ func newRoot() *cobra.Command {
 }
 
 type options struct {
-	ticketFile, launch, batchID, scratch, cache, spool, level string
-	cacheQuota, memory, disk                                  int64
-	cores                                                     int
-	tags                                                      []string
-	walltime, idle                                            time.Duration
-	tcp                                                       bool
+	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
+	cacheQuota, memory, disk                                             int64
+	cores                                                                int
+	tags, hide, writable                                                 []string
+	walltime, idle                                                       time.Duration
+	tcp                                                                  bool
 }
 
 func (o *options) run(ctx context.Context) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
 		return fmt.Errorf("%w: log level %q: want debug, info, warn or error", errUsage, o.level)
+	}
+	isolation, err := payload.ParseIsolationMode(o.isolation)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if o.ticketFile == "" {
 		return fmt.Errorf("%w: --ticket-file is missing: a glidein pass writes it", errUsage)
@@ -127,6 +135,7 @@ func (o *options) run(ctx context.Context) error {
 		Offer:    protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:     o.tags,
 		Walltime: o.walltime, Idle: o.idle, Groups: payload.FindGroups(), Logger: logger,
+		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
 	})
 }
 
@@ -163,15 +172,20 @@ func detectCommand() *cobra.Command {
 				return fmt.Errorf("%w: output %q: want text or json", errUsage, output)
 			}
 			offer, report := hardware.Measure(c.Context(), hardware.Options{Scratch: scratch})
+			isolation := "user, mount, pid and ipc namespaces"
+			if _, err := payload.FindIsolation(scratch, payload.Places{}); err != nil {
+				isolation = "none: " + err.Error()
+			}
 			if output == "json" {
 				e := json.NewEncoder(c.OutOrStdout())
 				e.SetIndent("", "  ")
 				return e.Encode(struct {
 					Resources protocol.Resources
 					Report    hardware.Report
-				}{offer, report})
+					Isolation string
+				}{offer, report, isolation})
 			}
-			_, err := fmt.Fprint(c.OutOrStdout(), report.String())
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%sisolation  %s\n", report.String(), isolation)
 			return err
 		},
 	}

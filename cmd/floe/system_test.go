@@ -95,6 +95,9 @@ type world struct {
 	site  string // the site's directory
 	env   []string
 	nodes map[string]*node
+	// isolation is that of the site's payloads; none, unless said otherwise, because
+	// most tell of themselves by files beside their attempts.
+	isolation string
 
 	submitting *submitting // nil unless somebody submits all the time
 }
@@ -110,7 +113,7 @@ type node struct {
 // newWorld founds a cluster of one coordinator, c1, and starts it.
 func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*node{}}
+	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*node{}, isolation: "none"}
 	w.site = filepath.Join(w.dir, "site")
 	if os.Getenv("FLOE_TEST_LOG") != "" {
 		t.Cleanup(func() { t.Log(w.story()) })
@@ -361,7 +364,8 @@ walltime = "1h"
 pilot = %q
 cache = %q
 idle = "60s"
-`, pilots, cores, filepath.Join(bin(w.t), "floe-pilot"), filepath.Join(w.dir, "cache"))
+isolation = %q
+`, pilots, cores, filepath.Join(bin(w.t), "floe-pilot"), filepath.Join(w.dir, "cache"), w.isolation)
 	w.write("site/site.toml", config)
 	w.t.Cleanup(w.endPilots)
 	stop, stopped := make(chan struct{}), make(chan struct{})

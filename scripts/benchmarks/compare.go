@@ -164,7 +164,8 @@ func rateOfFloe(ctx context.Context, r *run, budget time.Duration) (float64, err
 		return 0, err
 	}
 	pilot, err := startProcess(filepath.Join(r.dir, "pilot.log"), nil, filepath.Join(r.bin, "floe-pilot"),
-		"--ticket-file", ticket, "--launch", string(reply.Grants[0].Launch), "--scratch", filepath.Join(r.dir, "scratch"), "--log-level", "warn")
+		"--ticket-file", ticket, "--launch", string(reply.Grants[0].Launch), "--scratch", filepath.Join(r.dir, "scratch"), "--log-level", "warn",
+		"--isolation", "none") // as its peer does without
 	if err != nil {
 		return 0, err
 	}
