@@ -233,6 +233,8 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		"deep":            {{name: deep, body: "x"}},
 		"long name":       {{name: strings.Repeat("n", 300), body: "x"}},
 		"same name twice": {{name: "a", body: "x"}, {name: "a", body: "y"}},
+		"behind a link":   {{name: "a/b/l", kind: tar.TypeSymlink, link: "../.."}, {name: "a/b/l/e", kind: tar.TypeSymlink, link: "../../x"}},
+		"behind a file":   {{name: "a", body: "x"}, {name: "a/b", body: "y"}},
 		"through link":    {{name: "d", kind: tar.TypeSymlink, link: "e"}, {name: "d/../../f", body: "x"}},
 	} {
 		b := tarball(t, members...)

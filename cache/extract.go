@@ -54,48 +54,65 @@ func openArchive(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(b), nil
 }
 
-// extract unpacks a tarball below dir, which must be empty. Files keep only their
-// permission bits for the owner's class; owners and times are dropped. Anything
-// but files, directories and links that stay inside is refused.
-func extract(r io.Reader, dir string) error {
+// Extracted is what an archive held.
+type Extracted struct {
+	// Files counts all members but directories.
+	Files int
+	Bytes protocol.ByteSize
+}
+
+// Extract unpacks a tarball below root, and overwrites nothing there. Files keep of
+// their mode only whether they may be executed; owners and times are dropped.
+// Anything but files, directories and links that stay inside is refused with
+// ErrArchive, and so is a member that lies behind a link. What was unpacked before
+// an error stays.
+func Extract(r io.Reader, root *os.Root) (Extracted, error) {
+	var got Extracted
 	in, err := openArchive(r)
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer in.Close()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	t := tar.NewReader(in)
-	var files int
-	var total protocol.ByteSize
-	for {
+	x := extraction{root: root, tar: t, dirs: map[string]bool{".": true}}
+	for members := 1; ; members++ {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return got, drain(in)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrArchive, err)
+			return got, fmt.Errorf("%w: %w", ErrArchive, err)
 		}
-		if files++; files > maxArchiveFiles {
-			return fmt.Errorf("%w: more than %d files", ErrArchive, maxArchiveFiles)
+		if members > maxArchiveFiles {
+			return got, fmt.Errorf("%w: more than %d files", ErrArchive, maxArchiveFiles)
 		}
-		if total += protocol.ByteSize(h.Size); total > maxArchiveBytes || h.Size < 0 {
-			return fmt.Errorf("%w: more than %v", ErrArchive, maxArchiveBytes)
+		if got.Bytes += protocol.ByteSize(h.Size); got.Bytes > maxArchiveBytes || h.Size < 0 {
+			return got, fmt.Errorf("%w: more than %v", ErrArchive, maxArchiveBytes)
 		}
 		name, err := innerName(h.Name)
 		if err != nil {
-			return err
+			return got, err
 		}
 		if name == "." {
 			continue
 		}
-		if err := extractOne(root, t, h, name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := x.member(h, name); err != nil {
+			return got, fmt.Errorf("%s: %w", name, err)
+		}
+		if h.Typeflag != tar.TypeDir {
+			got.Files++
 		}
 	}
+}
+
+// drain reads what follows the last member: the checksum of a compressed stream
+// stands at its end. Bytes behind that end are nobody's.
+func drain(in io.Reader) error {
+	_, err := io.Copy(io.Discard, io.LimitReader(in, int64(maxArchiveBytes)))
+	if err != nil && !errors.Is(err, gzip.ErrHeader) {
+		return fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	return nil
 }
 
 // innerName cleans the name of a member and refuses one that leaves the archive.
@@ -115,23 +132,50 @@ func innerName(name string) (string, error) {
 	return clean, nil
 }
 
-func extractOne(root *os.Root, t *tar.Reader, h *tar.Header, name string) error {
-	if parent := path.Dir(name); parent != "." {
-		if err := root.MkdirAll(parent, 0o700); err != nil {
-			return err
+// extraction is one archive being unpacked.
+type extraction struct {
+	root *os.Root
+	tar  *tar.Reader
+	dirs map[string]bool // known to be directories, and no links
+}
+
+// mkdir makes a directory and those above it. None may be a link: by its name alone
+// a link further down would then seem to stay inside, and lead elsewhere.
+func (x *extraction) mkdir(name string) error {
+	if x.dirs[name] {
+		return nil
+	}
+	if err := x.mkdir(path.Dir(name)); err != nil {
+		return err
+	}
+	err := x.root.Mkdir(name, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		var info fs.FileInfo
+		if info, err = x.root.Lstat(name); err == nil && !info.IsDir() {
+			err = fmt.Errorf("%w: behind %s, which is no directory", ErrArchive, name)
 		}
+	}
+	if err == nil {
+		x.dirs[name] = true
+	}
+	return err
+}
+
+func (x *extraction) member(h *tar.Header, name string) error {
+	if err := x.mkdir(path.Dir(name)); err != nil {
+		return err
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return root.MkdirAll(name, 0o700)
+		return x.mkdir(name)
 	case tar.TypeReg:
 		// Only whether it may be executed is kept; set-uid and the like are dropped.
 		mode := fs.FileMode(0o600) | fs.FileMode(h.Mode)&0o100
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		f, err := x.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(f, t); err != nil {
+		if _, err := io.Copy(f, x.tar); err != nil {
 			f.Close()
 			return err
 		}
@@ -141,7 +185,7 @@ func extractOne(root *os.Root, t *tar.Reader, h *tar.Header, name string) error 
 		if path.IsAbs(h.Linkname) || target == ".." || strings.HasPrefix(target, "../") {
 			return fmt.Errorf("%w: link to %q leads outside", ErrArchive, h.Linkname)
 		}
-		return root.Symlink(h.Linkname, name)
+		return x.root.Symlink(h.Linkname, name)
 	case tar.TypeXGlobalHeader:
 		return nil
 	}

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,7 +75,7 @@ func (s *Store) makeTree(ctx context.Context, d protocol.Digest, sources []Sourc
 	if err := os.Mkdir(root, 0o700); err != nil {
 		return 0, diskError(err)
 	}
-	if err := extract(f, root); err != nil {
+	if err := extractInto(f, root); err != nil {
 		return 0, diskError(err)
 	}
 	files, total, err := scan(root)
@@ -108,4 +109,15 @@ func (s *Store) setWarm(d protocol.Digest, warm bool) {
 	} else {
 		delete(s.warm, d)
 	}
+}
+
+// extractInto unpacks a tarball below an empty directory.
+func extractInto(r io.Reader, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	_, err = Extract(r, root)
+	return err
 }
