@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"syscall"
 
 	"floe/pilot/stage"
 	"floe/protocol"
@@ -19,32 +18,20 @@ var (
 )
 
 // verdictOf judges what kept an attempt from running or from leaving its outputs.
-// The rows are tried in order; a context that ended decides before them.
-var verdictTable = []struct {
-	err     error
-	verdict protocol.Verdict
-}{
-	{errSoftware, protocol.VerdictSoftware},
-	{errDocument, protocol.VerdictPayload},
-	{stage.ErrUnsupported, protocol.VerdictPayload},
-	{stage.ErrOutput, protocol.VerdictPayload},
-	{stage.ErrInput, protocol.VerdictData},
-	{stage.ErrStorage, protocol.VerdictSite},
-	{syscall.ENOSPC, protocol.VerdictDisk},
-	{syscall.EDQUOT, protocol.VerdictDisk},
-	{stage.ErrNode, protocol.VerdictNode},
-	{errFramework, protocol.VerdictFramework},
-}
-
+// A context that ended decides first.
 func verdictOf(ctx context.Context, err error) protocol.Verdict {
 	cause := context.Cause(ctx)
 	if cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) {
 		return protocol.VerdictPreempted // by the fence, too, as for a payload that runs
 	}
-	for _, row := range verdictTable {
-		if errors.Is(err, row.err) {
-			return row.verdict
-		}
+	switch {
+	case errors.Is(err, errSoftware):
+		return protocol.VerdictSoftware
+	case errors.Is(err, errDocument):
+		return protocol.VerdictPayload
+	}
+	if v := stage.Verdict(err); v != 0 {
+		return v
 	}
 	return protocol.VerdictFramework
 }

@@ -37,22 +37,32 @@ func newChecker(w io.Writer, checksum string) (*checker, error) {
 		return nil, fmt.Errorf("%w: checksum %q: want sha256:, sha512:, md5: or adler32: before it", ErrUnsupported, checksum)
 	}
 	c.name, c.want = name, strings.ToLower(want)
-	switch name {
-	case "sha256":
+	h, err := NewHash(name)
+	if err != nil {
+		return nil, fmt.Errorf("checksum %q: %w", checksum, err)
+	}
+	if c.other = h; name == "sha256" {
 		c.other = c.sum
-	case "sha512":
-		c.other = sha512.New()
-	case "md5":
-		c.other = md5.New() //nolint:gosec // see the import
-	case "adler32":
-		c.other = adler32.New()
-	default:
-		return nil, fmt.Errorf("%w: checksum %q: want sha256, sha512, md5 or adler32 before the colon", ErrUnsupported, checksum)
 	}
 	if len(c.want) != 2*c.other.Size() {
 		return nil, fmt.Errorf("%w: checksum %q: %s has %d hexadecimal digits", ErrUnsupported, checksum, name, 2*c.other.Size())
 	}
 	return c, nil
+}
+
+// NewHash returns the hash that a checksum's name means, or ErrUnsupported.
+func NewHash(name string) (hash.Hash, error) {
+	switch name {
+	case "sha256":
+		return sha256.New(), nil
+	case "sha512":
+		return sha512.New(), nil
+	case "md5":
+		return md5.New(), nil //nolint:gosec // see the import
+	case "adler32":
+		return adler32.New(), nil
+	}
+	return nil, fmt.Errorf("%w: algorithm %q: want sha256, sha512, md5 or adler32", ErrUnsupported, name)
 }
 
 func (c *checker) Write(b []byte) (int, error) {

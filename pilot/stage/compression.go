@@ -36,8 +36,8 @@ func (c Compression) resolve(remote string) (Compression, error) {
 	return "", fmt.Errorf("%w: compression %q: want gzip, bz2, lzma, zstd or none", ErrUnsupported, c)
 }
 
-// unpack copies in to out, undoing the compression.
-func (c Compression) unpack(ctx context.Context, out io.Writer, in io.Reader) error {
+// Unpack copies in to out, undoing the compression.
+func (c Compression) Unpack(ctx context.Context, out io.Writer, in io.Reader) error {
 	switch c {
 	case "":
 		_, err := io.Copy(out, in)
@@ -63,9 +63,9 @@ func (c Compression) unpack(ctx context.Context, out io.Writer, in io.Reader) er
 	return c.program(ctx, out, in, "-dc")
 }
 
-// pack copies in to out, compressing. The bytes depend on the content alone: no
+// Pack copies in to out, compressing. The bytes depend on the content alone: no
 // name or time enters them.
-func (c Compression) pack(ctx context.Context, out io.Writer, in io.Reader) error {
+func (c Compression) Pack(ctx context.Context, out io.Writer, in io.Reader) error {
 	switch c {
 	case "":
 		_, err := io.Copy(out, in)

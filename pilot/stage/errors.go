@@ -3,6 +3,9 @@ package stage
 import (
 	"errors"
 	"fmt"
+	"syscall"
+
+	"floe/protocol"
 )
 
 // Whose fault a failed transfer is.
@@ -27,4 +30,28 @@ func fault(class, err error) error {
 		}
 	}
 	return fmt.Errorf("%w: %w", class, err)
+}
+
+// faults are the verdicts of errors; the first row that applies counts.
+var faults = []struct {
+	err     error
+	verdict protocol.Verdict
+}{
+	{ErrUnsupported, protocol.VerdictPayload},
+	{ErrOutput, protocol.VerdictPayload},
+	{ErrInput, protocol.VerdictData},
+	{ErrStorage, protocol.VerdictSite},
+	{syscall.ENOSPC, protocol.VerdictDisk},
+	{syscall.EDQUOT, protocol.VerdictDisk},
+	{ErrNode, protocol.VerdictNode},
+}
+
+// Verdict says whose fault an error of this package is; 0 for any other error.
+func Verdict(err error) protocol.Verdict {
+	for _, row := range faults {
+		if errors.Is(err, row.err) {
+			return row.verdict
+		}
+	}
+	return 0
 }

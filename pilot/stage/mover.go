@@ -96,7 +96,7 @@ func (m *Mover) fetch(ctx context.Context, in Input, address, dir string) (proto
 		return 0, err
 	}
 	tee := &classed{r: io.TeeReader(source, check), class: ErrStorage}
-	if err := kind.unpack(ctx, localWriter{f}, tee); err != nil {
+	if err := kind.Unpack(ctx, localWriter{f}, tee); err != nil {
 		return 0, errors.Join(fault(ErrInput, err), root.Remove(part))
 	}
 	// What follows the compressed stream counts for the checksum, too.
@@ -373,7 +373,7 @@ func packed(ctx context.Context, kind Compression, in io.Reader, dir string) (*o
 		f.Close()
 		return nil, err
 	}
-	if err := kind.pack(ctx, f, in); err != nil {
+	if err := kind.Pack(ctx, f, in); err != nil {
 		f.Close()
 		return nil, err
 	}
