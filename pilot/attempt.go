@@ -28,7 +28,9 @@ type Attempt struct {
 	Groups *payload.Groups
 	// Isolation keeps the payload from others; nil does without.
 	Isolation *payload.Isolation
-	Logger    *slog.Logger
+	// Library runs the predefined modules; see payload.Options.
+	Library []string
+	Logger  *slog.Logger
 	// Payload runs the trays; nil is payload.Run.
 	Payload Payload
 	// Phase and Log hear of progress; nil does without.
@@ -156,7 +158,7 @@ func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payloa
 func (a *Attempt) execute(ctx context.Context, task payload.Task) {
 	granted := &a.Lease.Granted
 	limits := payload.Limits{Walltime: granted.Walltime.Duration(), Memory: granted.Memory, Disk: granted.Disk}
-	options := payload.Options{Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	options := payload.Options{Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
 	if log, err := payload.OpenLog(a.dir.LogPath(), payload.DefaultLogKeep); err == nil {
 		defer log.Close()
 		options.Output = log

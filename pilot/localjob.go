@@ -46,7 +46,9 @@ type LocalJob struct {
 	Began, Ended func(*LocalTask)
 	// Groups are control groups to run payloads in; nil does without.
 	Groups *payload.Groups
-	Logger *slog.Logger
+	// Library runs the predefined modules; see payload.Options.
+	Library []string
+	Logger  *slog.Logger
 }
 
 // LocalTask is one task of a LocalJob.
@@ -233,7 +235,7 @@ func (r *localRun) task(ctx context.Context, index protocol.TaskIndex) (*LocalTa
 	tail := &follower{out: r.Log}
 	a := &Attempt{
 		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus,
-		Groups: r.Groups, Logger: r.Logger, Log: tail.follow, System: systemParameters(),
+		Groups: r.Groups, Library: r.Library, Logger: r.Logger, Log: tail.follow, System: systemParameters(),
 	}
 	t.Report = a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })
 	err := r.settle(ctx, a, t)

@@ -47,7 +47,9 @@ type Config struct {
 	// Scratch, Cache and Spool, and Writable those that they may write to.
 	Isolation        payload.IsolationMode
 	Hidden, Writable []string
-	Logger           *slog.Logger
+	// Library runs the predefined modules; see payload.Options.
+	Library []string
+	Logger  *slog.Logger
 
 	// Measure says what the node has, Payload runs what is leased, and BootTime is the
 	// clock of the fence; nil takes hardware.Measure, payload.Run and the kernel's.

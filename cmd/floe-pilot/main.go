@@ -19,6 +19,7 @@ import (
 
 	"floe/pilot"
 	"floe/pilot/hardware"
+	"floe/pilot/library"
 	"floe/pilot/payload"
 	"floe/protocol"
 
@@ -90,7 +91,7 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.writable, "writable", nil, "a directory that isolated payloads may write to, beside their own")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
-	c.AddCommand(detectCommand())
+	c.AddCommand(detectCommand(), moduleStepCommand())
 	return c
 }
 
@@ -134,7 +135,7 @@ func (o *options) run(ctx context.Context) error {
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		Offer:    protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:     o.tags,
-		Walltime: o.walltime, Idle: o.idle, Groups: payload.FindGroups(), Logger: logger,
+		Walltime: o.walltime, Idle: o.idle, Groups: payload.FindGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
 	})
 }
@@ -161,6 +162,17 @@ func readTicket(file string) (protocol.Token, error) {
 		return ticket, fmt.Errorf("ticket %s: it is for a %v", file, ticket.Role)
 	}
 	return ticket, nil
+}
+
+// moduleStepCommand is what the pilot calls itself with to run a predefined module
+// under the limits of its task.
+func moduleStepCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: library.Command + " FILE", Short: "Run a predefined module, as the pilot does", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return library.Main(c.Context(), args[0], c.OutOrStdout())
+		},
+	}
 }
 
 func detectCommand() *cobra.Command {

@@ -56,6 +56,7 @@ func newRoot() *cobra.Command {
 	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), sitesCommand(), pilotCommand(), pilotsCommand(),
 		nodeCommand(), nodesCommand(), clusterCommand(), tokenCommand(), userCommand(), actionsCommand())
 	add("local", runCommand(), steeringCommand())
+	root.AddCommand(moduleStepCommand())
 	refuseUnknown(root)
 	return root
 }

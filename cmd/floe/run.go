@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"floe/pilot"
+	"floe/pilot/library"
 	"floe/pilot/payload"
 	"floe/protocol"
 
@@ -43,7 +44,7 @@ func runCommand() *cobra.Command {
 			}
 			local := pilot.LocalJob{
 				Document: doc, Dataset: in.Dataset, Job: in.Job, JobCount: in.JobCount, Seed: in.Seed, Options: in.Options,
-				Dir: dir, Keep: keep, Groups: payload.FindGroups(),
+				Dir: dir, Keep: keep, Groups: payload.FindGroups(), Library: library.Program(),
 				Logger: slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 			}
 			if task != "" {

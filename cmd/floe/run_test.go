@@ -41,9 +41,15 @@ func runLocally(t *testing.T, dir string, args ...string) (code int, stdout, std
 	if err := os.WriteFile(filepath.Join(dir, "job.yaml"), []byte(localSteering), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return runFloe(t, append([]string{"run", filepath.Join(dir, "job.yaml"), "--option", "out=" + dir}, args...)...)
+}
+
+// runFloe runs a command in this process.
+func runFloe(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	c := newRoot()
-	c.SetArgs(append([]string{"run", filepath.Join(dir, "job.yaml"), "--option", "out=" + dir}, args...))
+	c.SetArgs(args)
 	c.SetOut(&out)
 	c.SetErr(&errs)
 	err := c.ExecuteContext(t.Context())
@@ -142,5 +148,45 @@ func TestRunRefusesMistakes(t *testing.T) {
 	c.SetErr(&errs)
 	if err := c.ExecuteContext(t.Context()); exitCode(err) != exitUsage {
 		t.Errorf("floe run without a file: %v", err)
+	}
+}
+
+// predefinedSteering uses each predefined module once.
+const predefinedSteering = `version: 3
+options: {out: /nowhere}
+tasks:
+  - name: files
+    trays:
+      - modules:
+          - {class: floe.hello, parameters: {greeting: Hello $(job)}}
+          - {class: floe.transfer, parameters: {source: "file://$options(out)/in.csv", destination: in.csv}}
+          - {class: floe.merge, parameters: {files: [in.csv, in*], output: merged.csv, header: 1}}
+          - {class: floe.checksum, parameters: {files: "*.csv", manifest: sums}}
+          - {class: floe.checksum, parameters: {manifest: sums, verify: true}}
+          - {class: floe.pack, parameters: {archive: "out.$(job).tgz", files: [merged.csv, sums]}}
+          - {class: floe.delete, parameters: {files: "*.csv sums"}}
+          - {class: floe.unpack, parameters: {archive: "out.$(job).tgz"}}
+          - {class: floe.transfer, parameters: {source: "out.$(job).tgz", destination: "file://$options(out)/out.$(job).tgz"}}
+`
+
+func TestRunPredefinedModules(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	for name, text := range map[string]string{"job.yaml": predefinedSteering, "in.csv": "e,x\n1,2\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := runFloe(t, "run", filepath.Join(dir, "job.yaml"), "--job", "3", "--option", "out="+dir)
+	if code != exitOK {
+		t.Fatalf("floe run = %d\n%s%s", code, out, errs)
+	}
+	for _, want := range []string{"Hello 3\n", "merged 1 files into merged.csv, 8 bytes", "are as sums says"} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("the payloads did not say %q:\n%s", want, errs)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "out.3.tgz")); err != nil {
+		t.Error(err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"floe/pilot/library"
 	"floe/protocol"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,7 +34,7 @@ import (
 // TestMain lets the test binary be floe when it is called so: the system under
 // test is the code under test, without a second build.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "floe" {
+	if filepath.Base(os.Args[0]) == "floe" || len(os.Args) > 1 && os.Args[1] == library.Command {
 		main()
 	}
 	// What these tests do most is wait: for leases to lapse, for silence to be noticed.

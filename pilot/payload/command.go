@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"floe/protocol/steering"
 )
 
 // pythons are the interpreters tried, in this order, in each metaproject's bin
@@ -43,6 +45,9 @@ func (r *runner) command(m *Module, e Environment, env environ, step *step) ([]s
 	args, err := parseArguments(m.Args)
 	if err != nil {
 		return nil, err
+	}
+	if steering.IsPredefined(m.Class, m.Src) {
+		return r.callLibrary(m, args, step)
 	}
 	if m.Class != "" {
 		src := ""

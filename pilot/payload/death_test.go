@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"floe/pilot/library"
 )
 
 // The test binary becomes a pilot that runs one payload when this variable holds
@@ -28,6 +30,14 @@ type pilotSpec struct {
 
 func TestMain(m *testing.M) {
 	Keep()
+	// And it holds the library, as floe-pilot does.
+	if len(os.Args) == 3 && os.Args[1] == library.Command {
+		if err := library.Main(context.Background(), os.Args[2], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if text := os.Getenv(asPilot); text != "" {
 		if err := beAPilot(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)

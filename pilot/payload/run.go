@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"floe/protocol"
+	"floe/protocol/steering"
 )
 
 // Reasons to end a payload before its time: the causes of the context's
@@ -62,6 +63,9 @@ type Options struct {
 	// Around is called before and after trays and modules, to move their files; nil
 	// for none.
 	Around Around
+	// Library is the command that runs the predefined modules, library.Program(); a
+	// program that does not hold them leaves it empty, and refuses such modules.
+	Library []string
 	// Groups makes control groups; nil does without.
 	Groups *Groups
 	// Isolation keeps payloads from each other and from the pilot; nil does without.
@@ -163,7 +167,10 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 		ctx, cancel = context.WithDeadlineCause(ctx, r.started.Add(r.limits.Walltime), errWalltime)
 		defer cancel()
 	}
-	failed, where := r.trays(ctx)
+	failed, where := r.checkLibrary()
+	if failed == nil {
+		failed, where = r.trays(ctx)
+	}
 	if failed != nil {
 		failed.free = freeSpace(dir.Work())
 		verdict, text := judge(failed)
@@ -183,13 +190,9 @@ func (r *runner) trays(ctx context.Context) (*facts, string) {
 		if f := r.around(ctx, true, i, -1); f != nil {
 			return f, where
 		}
-		seen := make(map[string]int)
+		labels := tray.labels()
 		for j := range tray.Modules {
-			module := &tray.Modules[j]
-			label := module.label(j)
-			if seen[label]++; seen[label] > 1 {
-				label = fmt.Sprintf("%s:%d", label, seen[label])
-			}
+			module, label := &tray.Modules[j], labels[j]
 			where := fmt.Sprintf("module %s: ", label)
 			f := r.around(ctx, true, i, j)
 			if f == nil {
@@ -276,6 +279,9 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		r.log.Printf("%v", err)
 		return f
 	}
+	for _, file := range []string{s.result, s.statistics} {
+		_ = os.Remove(file) // what an earlier module has put there is none of this one's
+	}
 	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
 	run := r.supervise(ctx, argv, env.list(), s)
 	r.account(tray, label, run)
@@ -294,7 +300,7 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 	}
 	path := s.statistics
 	if m.Class != "" {
-		path, f.said = readResult(s)
+		path, f.said, f.blames = readResult(m, s)
 	}
 	if f.exit == 0 && f.signal == 0 && f.said == "" {
 		statistics, err := readStatistics(path)
@@ -314,6 +320,9 @@ func (r *runner) prepare(m *Module, e Environment, env environ, s *step) ([]stri
 		return nil, err
 	}
 	r.located = nil
+	if steering.IsPredefined(m.Class, m.Src) {
+		e.Shell = "" // the library needs no environment, and no environment needs it
+	}
 	shell, err := r.shell(e, env)
 	if err != nil {
 		return nil, err

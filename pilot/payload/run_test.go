@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"floe/pilot/library"
 	"floe/protocol"
 )
 
@@ -38,7 +39,7 @@ func newAttempt(t *testing.T, modules ...Module) *attempt {
 	return &attempt{
 		t: t, dir: dir,
 		limits:  Limits{Grace: 300 * time.Millisecond, Walltime: 2 * time.Minute},
-		options: Options{Poll: 50 * time.Millisecond},
+		options: Options{Poll: 50 * time.Millisecond, Library: library.Program()},
 		task: Task{
 			ID: protocol.TaskID{Dataset: 12, Job: 7, Task: 1}, Name: "generate", Jobs: 100, Seed: 4711, Attempt: 2,
 			Trays: []Tray{{Name: "main", Modules: modules}},

@@ -8,6 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"floe/pilot/library"
+	"floe/protocol"
+	"floe/protocol/steering"
 )
 
 // shimFiles run Python classes: floe_module.py is the program, the other files
@@ -88,19 +92,21 @@ func (r *runner) writeShim(m *Module, src string, args arguments, s *step) error
 	return nil
 }
 
-// readResult returns where a class's statistics are and what the shim says
-// went wrong, empty for nothing.
-func readResult(s *step) (statistics, said string) {
+// readResult returns where a class's statistics are and what the shim or the
+// library says went wrong, empty for nothing. Only the library, which no payload
+// wrote, may say whose fault it was.
+func readResult(m *Module, s *step) (statistics, said string, blames protocol.Verdict) {
 	b, err := os.ReadFile(s.result)
 	if err != nil {
-		// The shim writes its result last; without one the exit tells.
-		return s.statistics, ""
+		// It is written last; without one the exit tells.
+		return s.statistics, "", 0
 	}
-	var result struct {
-		Error string `json:"error"`
-	}
+	var result library.Result
 	if err := json.Unmarshal(b, &result); err != nil {
-		return s.statistics, ""
+		return s.statistics, "", 0
 	}
-	return s.statistics, result.Error
+	if steering.IsPredefined(m.Class, m.Src) && result.Verdict.Reportable() {
+		blames = result.Verdict
+	}
+	return s.statistics, result.Error, blames
 }

@@ -91,6 +91,19 @@ func (m *Module) label(i int) string {
 	return strconv.Itoa(i)
 }
 
+// labels name the modules of a tray, each differently.
+func (t *Tray) labels() []string {
+	out := make([]string, len(t.Modules))
+	seen := make(map[string]int)
+	for i := range t.Modules {
+		out[i] = t.Modules[i].label(i)
+		if seen[out[i]]++; seen[out[i]] > 1 {
+			out[i] = fmt.Sprintf("%s:%d", out[i], seen[out[i]])
+		}
+	}
+	return out
+}
+
 // arguments are the positional and named arguments of a module.
 type arguments struct {
 	positional []json.RawMessage

@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,17 +15,18 @@ import (
 
 // RulesVersion is the version of the table below. It rises with every change of
 // a rule's meaning; the pilot's log names it.
-const RulesVersion = 1
+const RulesVersion = 2
 
 // facts are what is known about a module that did not succeed.
 type facts struct {
-	stopped reason // what the pilot ended it for, or stopNone
-	detail  string // the limit and the value, or the reason of the context's end
-	prepare error  // it was never started: its command could not be made
-	start   error  // the kernel refused to start it
-	hook    error  // stage refused before or after it
-	statist error  // its statistics cannot be used
-	said    string // what the shim says went wrong
+	stopped reason           // what the pilot ended it for, or stopNone
+	detail  string           // the limit and the value, or the reason of the context's end
+	prepare error            // it was never started: its command could not be made
+	start   error            // the kernel refused to start it
+	hook    error            // stage refused before or after it
+	statist error            // its statistics cannot be used
+	said    string           // what the shim or the library says went wrong
+	blames  protocol.Verdict // whose fault the library says it was, or 0
 	exit    int
 	signal  syscall.Signal
 	// built says that the environment has a metaproject or an env_shell;
@@ -102,6 +104,7 @@ var rules = []rule{
 		func(f *facts) string { return errors.Join(f.prepare, f.start, f.hook).Error() },
 	},
 	{"env_shell", func(f *facts) bool { return f.prepare != nil && strings.HasPrefix(f.prepare.Error(), "env_shell") }, protocol.VerdictSoftware, preparation},
+	{"no library", func(f *facts) bool { return errors.Is(f.prepare, errNoLibrary) }, protocol.VerdictFramework, preparation},
 	{"steering", func(f *facts) bool { return f.prepare != nil }, protocol.VerdictPayload, preparation},
 	{"stage", func(f *facts) bool { return f.hook != nil && hookVerdict(f.hook) != 0 }, 0, // the error's own
 		func(f *facts) string { return f.hook.Error() }},
@@ -148,6 +151,10 @@ var rules = []rule{
 	{
 		"statistics", func(f *facts) bool { return f.statist != nil }, protocol.VerdictPayload,
 		func(f *facts) string { return f.statist.Error() },
+	},
+	{
+		"predefined module", func(f *facts) bool { return f.said != "" && f.blames != 0 }, 0, // the library's own
+		func(f *facts) string { return f.said },
 	},
 	{
 		"class", func(f *facts) bool { return f.said != "" }, protocol.VerdictPayload,
@@ -198,7 +205,7 @@ func judge(f *facts) (protocol.Verdict, string) {
 		if r := &rules[i]; r.when(f) {
 			v, text := r.verdict, r.because(f)
 			if v == 0 {
-				v = hookVerdict(f.hook)
+				v = cmp.Or(f.blames, hookVerdict(f.hook))
 			}
 			if f.log != "" && v != protocol.VerdictPreempted && f.hook == nil {
 				text += "; log ends: " + f.log

@@ -163,6 +163,7 @@ func (c checker) task(task *Task) {
 			if module.Src.Empty() && module.Class.Empty() && !c.damaged[module.Position] {
 				c.errorf(module.Position, "a module of %s names neither a program nor a class", where)
 			}
+			c.predefined(module)
 		}
 	}
 }

@@ -102,16 +102,23 @@ func TestGoodFiles(t *testing.T) {
 	}
 }
 
-// The reference in the manual is the schema table.
+// The reference in the manual is the schema table, and that of the predefined
+// modules theirs.
 func TestReferenceIsCurrent(t *testing.T) {
+	for page, reference := range map[string]string{"steering.md": Reference(), "modules.md": PredefinedReference()} {
+		checkReference(t, filepath.Join("..", "..", "docs", page), reference)
+	}
+}
+
+func checkReference(t *testing.T, name, reference string) {
+	t.Helper()
 	const begin, end = "<!-- reference: made by go generate in protocol/steering -->\n", "<!-- end of reference -->"
-	name := filepath.FromSlash("../../docs/steering.md")
 	head, rest, ok := strings.Cut(string(read(t, name)), begin)
 	_, tail, found := strings.Cut(rest, end)
 	if !ok || !found {
 		t.Fatalf("%s has lost the marks around the reference", name)
 	}
-	golden(t, name, head+begin+"\n"+Reference()+end+tail)
+	golden(t, name, head+begin+"\n"+reference+end+tail)
 }
 
 // The manual's first file is one.

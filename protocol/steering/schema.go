@@ -287,7 +287,7 @@ var moduleElement = element{
 	doc: "One step: a program, or a Python class.",
 	fields: []field{
 		{goName: "Name", key: "name", xml: "name", form: formText, doc: "name for people and logs"},
-		{goName: "Class", key: "running_class", aliases: []string{"class"}, xml: "class", form: formExpression, doc: "Python class with the module interface"},
+		{goName: "Class", key: "running_class", aliases: []string{"class"}, xml: "class", form: formExpression, doc: "predefined module, or Python class with the module interface"},
 		{goName: "Src", key: "src", xml: "src", form: formExpression, doc: "program or script, or the file the class is in"},
 		{goName: "Args", key: "args", xml: "args", form: formArguments, once: true, doc: "arguments: a text, a list, or a map"},
 		envShellField, envClearField,
