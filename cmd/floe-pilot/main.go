@@ -67,7 +67,7 @@ func noArgs(c *cobra.Command, args []string) error {
 func newRoot() *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use: "floe-pilot", Short: "Pull tasks and run them on this node", Version: protocol.Version,
+		Use: "floe-pilot", Short: "Pull tasks and run them on this node", Version: fmt.Sprintf("%s (verdict rules %d)", protocol.Version, payload.RulesVersion()),
 		Args: noArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}

@@ -8,8 +8,8 @@
 //
 // What is authoritative: the kernel's word about how a process ended, then
 // what the pilot did to it (the first limit broken, or the reason of the
-// context's end), then what the module says of itself. verdict.go is the one
-// table from these facts to a verdict.
+// context's end), then what the module says of itself. verdicts.rules are what
+// these facts are judged by.
 //
 // Invariants:
 //   - When Run returns, nothing of the payload lives: not a background process,

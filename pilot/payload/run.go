@@ -399,7 +399,7 @@ func (r *runner) outcome(v protocol.Verdict, evidence string) Outcome {
 	if r.log == nil {
 		return out
 	}
-	r.log.Printf("verdict %v %s (rules %d)", v, out.Evidence, RulesVersion)
+	r.log.Printf("verdict %v %s (rules %d)", v, out.Evidence, RulesVersion())
 	record, err := r.log.Seal()
 	if err != nil {
 		r.logger.Warn("log is not sealed", "err", err)
