@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 		logsCommand(), outputsCommand(), statisticsCommand(), waitCommand(), suspendCommand(), resumeCommand(), resetCommand(), explainCommand())
 	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), siteCommand(), sitesCommand(), pilotCommand(), pilotsCommand(),
 		nodeCommand(), nodesCommand(), clusterCommand(), tokenCommand(), userCommand(), actionsCommand())
-	add("local", runCommand(), steeringCommand())
+	add("local", runCommand(), steeringCommand(), moduleCommand())
 	root.AddCommand(moduleStepCommand())
 	refuseUnknown(root)
 	return root

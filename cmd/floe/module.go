@@ -1,10 +1,173 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
 	"floe/pilot/library"
+	"floe/pilot/payload"
+	"floe/protocol/steering"
 
 	"github.com/spf13/cobra"
 )
+
+// moduleCommand tells people and editors what parameters modules have.
+func moduleCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "module",
+		Short: "List modules and their parameters",
+		Long: "List the predefined modules, and the parameters of these and of Python files.\n" +
+			"No coordinator is asked.",
+	}
+	c.AddCommand(moduleListCommand(), moduleDescribeCommand())
+	return c
+}
+
+func moduleListCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the predefined modules",
+		Args:  exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := newPrinter(c)
+			if err != nil {
+				return err
+			}
+			all := steering.PredefinedModules()
+			if done, err := p.value(all); err != nil || done {
+				return err
+			}
+			var rows [][]string
+			for _, m := range all {
+				rows = append(rows, []string{m.Name, m.Doc})
+			}
+			return p.rows([]string{"module", "what it does"}, rows)
+		},
+	}
+	outputFlag(c)
+	return c
+}
+
+// describedFile is module describe -o json for a file.
+type describedFile struct {
+	File string `json:"file"`
+	*payload.Description
+}
+
+// describeLimit is how long a description may take: with --run, a file may do
+// anything.
+const describeLimit = time.Minute
+
+func moduleDescribeCommand() *cobra.Command {
+	var run bool
+	c := &cobra.Command{
+		Use:   "describe NAME|FILE",
+		Short: "Show the parameters of a module",
+		Long: "Show the parameters of a predefined module, or of every module in a Python file:\n" +
+			"names, defaults and help.\n\n" +
+			"A file is read and not run, by the first Python on PATH that understands it. What\n" +
+			"only running shows is noted; --run imports the file and asks its modules.\n\n" +
+			"Exit code 1 if the file cannot be read or defines no module.",
+		Args: exactArgs("NAME or FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := newPrinter(c)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(args[0]); err != nil && strings.HasPrefix(args[0], steering.PredefinedPrefix) {
+				return describePredefined(p, args[0])
+			}
+			if strings.Contains(args[0], "://") {
+				return usageErrorf("%s: URLs are not read yet; fetch the file and name that", args[0])
+			}
+			ctx, stop := context.WithTimeout(c.Context(), describeLimit)
+			defer stop()
+			d, err := payload.Describe(ctx, args[0], run)
+			if err != nil {
+				return withExit(exitFailure, err)
+			}
+			if len(d.Modules) == 0 {
+				return withExit(exitFailure, fmt.Errorf("%s defines no module: no class with Execute, and nothing made by FromOptionParser", args[0]))
+			}
+			if done, err := p.value(describedFile{args[0], d}); err != nil || done {
+				return err
+			}
+			return printDescription(p, args[0], d)
+		},
+	}
+	c.Flags().BoolVar(&run, "run", false, "import the file and ask its modules")
+	outputFlag(c)
+	return c
+}
+
+func describePredefined(p *printer, name string) error {
+	m, err := steering.FindPredefined(name)
+	if err != nil {
+		return withExit(exitFailure, err)
+	}
+	if done, err := p.value(m); err != nil || done {
+		return err
+	}
+	p.line("%s: %s\n", m.Name, m.Doc)
+	var rows [][]string
+	for _, x := range m.Parameters {
+		standard := string(x.Default)
+		if x.Required {
+			standard = "required"
+		}
+		doc := x.Doc
+		if len(x.Words) > 0 {
+			doc += ": " + strings.Join(x.Words, ", ")
+		}
+		rows = append(rows, []string{x.Name, x.Kind.String(), standard, doc})
+	}
+	return p.rows([]string{"parameter", "type", "default", "help"}, rows)
+}
+
+func printDescription(p *printer, file string, d *payload.Description) error {
+	unknown := false
+	for i := range d.Modules {
+		m := &d.Modules[i]
+		if i > 0 {
+			p.line("")
+		}
+		title := visible(m.Class)
+		if m.Doc != "" {
+			title += ": " + visible(m.Doc)
+		}
+		p.line("%s\n", title)
+		var rows [][]string
+		for _, x := range m.Parameters {
+			rows = append(rows, []string{visible(x.Name), visible(defaultText(x.Default)), visible(x.Help)})
+		}
+		if err := p.rows([]string{"parameter", "default", "help"}, rows); err != nil {
+			return err
+		}
+		for _, note := range m.Notes {
+			p.line("note: %s", visible(note))
+			unknown = true
+		}
+	}
+	if unknown {
+		p.line("\nfloe module describe --run %s imports the file and may know more", file)
+	}
+	return nil
+}
+
+// defaultText is a default for people: JSON, or the Python that stands in the file.
+func defaultText(raw json.RawMessage) string {
+	var other struct {
+		Python *string `json:"python"`
+	}
+	if json.Unmarshal(raw, &other) == nil && other.Python != nil {
+		return *other.Python
+	}
+	return string(raw)
+}
 
 // moduleStepCommand is what floe run calls itself with to run a predefined module
 // under the limits of its task.

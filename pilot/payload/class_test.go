@@ -352,9 +352,9 @@ print(json.dumps(bad))
 	if err != nil {
 		t.Skip("no python3 on this machine")
 	}
-	files, err := filepath.Glob("shim/*.py")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no shim: %v", err)
+	files, err := filepath.Glob("*/floe_*.py") // shim and describe
+	if err != nil || len(files) < 3 {
+		t.Fatalf("shim and describe have %q, %v", files, err)
 	}
 	out, err := exec.Command(python, append([]string{"-W", "error", "-c", check}, files...)...).Output()
 	if err != nil {
