@@ -135,7 +135,7 @@ func (o *options) run(ctx context.Context) error {
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		Offer:    protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:     o.tags,
-		Walltime: o.walltime, Idle: o.idle, Groups: payload.FindGroups(), Library: library.Program(), Logger: logger,
+		Walltime: o.walltime, Idle: o.idle, Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +41,14 @@ func TestMain(m *testing.M) {
 	}
 	if text := os.Getenv(asPilot); text != "" {
 		if err := beAPilot(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if text := os.Getenv(asDivider); text != "" {
+		dir, controller, _ := strings.Cut(text, ",")
+		if err := beADivider(dir, controller); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

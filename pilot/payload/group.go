@@ -21,9 +21,16 @@ type Groups struct {
 }
 
 // FindGroups looks for a control group of this process with a memory limit that
-// it may divide: version 2 where the memory controller is delegated to children, or
-// version 1. It returns nil where there is none.
-func FindGroups() *Groups {
+// it may divide: version 2 where the memory controller is delegated, or version 1.
+// It returns nil where there is none.
+func FindGroups() *Groups { return findGroups(false) }
+
+// DivideGroups is FindGroups for a pilot: where its own group of version 2 is
+// delegated and holds nobody else, it moves into a leaf of its own, so that there
+// can be groups beside it.
+func DivideGroups() *Groups { return findGroups(true) }
+
+func findGroups(mayDivide bool) *Groups {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil
@@ -43,6 +50,11 @@ func FindGroups() *Groups {
 			continue
 		}
 		if g.usable() {
+			return g
+		}
+		if mayDivide && parts[1] == "" && divide(g.dir, "memory") == nil && g.usable() {
+			// Without it the pilot counts processes.
+			_ = os.WriteFile(filepath.Join(g.dir, "cgroup.subtree_control"), []byte("+pids"), 0o644)
 			return g
 		}
 	}
@@ -87,7 +99,7 @@ func (g *Groups) open(l Limits, logger *slog.Logger) *group {
 		}
 		return nil
 	}
-	_ = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(2*l.Processes)), 0o644) // where it is delegated, too
+	_ = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(2*l.Processes+keeperThreads)), 0o644) // where it is delegated, too
 	events := "memory.events"
 	if g.memory != "memory.max" {
 		events = "memory.oom_control"
