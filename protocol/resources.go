@@ -102,16 +102,6 @@ func (r *Requirements) Check() error {
 	return nil
 }
 
-// GPU is one graphics card as a pilot found it.
-type GPU struct {
-	ID         string   `cbor:"1,keyasint" json:"id" doc:"index or UUID, as CUDA_VISIBLE_DEVICES takes it"`
-	Model      string   `cbor:"2,keyasint,omitempty" json:"model,omitempty"`
-	Memory     ByteSize `cbor:"3,keyasint,omitempty" json:"memory,omitempty"`
-	Capability int      `cbor:"4,keyasint,omitempty" json:"capability,omitempty" doc:"compute capability times ten"`
-	// Tested says that the card passed the pilot's self-test; GPU tasks go only to such cards.
-	Tested bool `cbor:"5,keyasint,omitempty" json:"tested,omitempty"`
-}
-
 // Resources are what a pilot offers: in a registration all it has, in an
 // exchange what is free now.
 type Resources struct {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"floe/protocol"
 )
 
 // withheld are variables of the pilot that no payload sees: credentials of the
@@ -17,7 +19,8 @@ var withheld = []string{
 	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE",
 	"SSH_AUTH_SOCK", "KRB5CCNAME", "_CONDOR_CREDS",
 	"GODEBUG", "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GOTRACEBACK",
-	"PWD", "OLDPWD", "TMPDIR", "TMP", "TEMP", "CUDA_VISIBLE_DEVICES",
+	"PWD", "OLDPWD", "TMPDIR", "TMP", "TEMP",
+	"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",
 }
 
 // Withheld tells whether a variable of the pilot's is kept from payloads.
@@ -30,7 +33,7 @@ func Withheld(name string) bool {
 var passed = []string{
 	"HOME", "USER", "LOGNAME", "LANG", "TZ",
 	"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-	"OPENCL_VENDOR_PATH", "OCL_ICD_VENDORS", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",
+	"OPENCL_VENDOR_PATH", "OCL_ICD_VENDORS",
 	"_CONDOR_SCRATCH_DIR",
 }
 
@@ -47,6 +50,15 @@ func (e environ) list() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// add sets NAME=VALUE variables.
+func (e environ) add(variables []string) {
+	for _, variable := range variables {
+		if name, value, ok := strings.Cut(variable, "="); ok {
+			e[name] = value
+		}
+	}
 }
 
 // prepend puts dirs that exist before what a path variable holds.
@@ -119,7 +131,7 @@ func (r *runner) environment(e Environment, step *step) environ {
 	if len(e.Software) > 0 {
 		env["FLOE_METAPROJECT"] = strings.Join(e.Software, ":")
 	}
-	env["CUDA_VISIBLE_DEVICES"] = strings.Join(r.options.GPUs, ",")
+	env.add(protocol.GPUVariables(r.options.GPUs))
 	if cores := r.options.Cores; cores > 0 {
 		env["FLOE_CORES"] = strconv.Itoa(cores)
 		for _, name := range threadVariables {
@@ -131,10 +143,6 @@ func (r *runner) environment(e Environment, step *step) environ {
 	if r.limits.Memory > 0 {
 		env["FLOE_MEMORY"] = fmt.Sprint(int64(r.limits.Memory))
 	}
-	for _, variable := range r.options.Extra {
-		if name, value, ok := strings.Cut(variable, "="); ok {
-			env[name] = value
-		}
-	}
+	env.add(r.options.Extra)
 	return env
 }

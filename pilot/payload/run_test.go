@@ -417,7 +417,7 @@ func environmentOfPayloads(t *testing.T, isolation *Isolation) {
 	a := newAttempt(t, Module{Name: "step", Src: "tool"})
 	a.options.Isolation = isolation
 	a.task.Trays[0].Environment = Environment{Software: []string{software}, Shell: "env-shell.sh"}
-	a.options.Environ = []string{"PATH=/usr/bin:/bin", "FLOE_TICKET=secret", "X509_USER_PROXY=/site/proxy", "BEARER_TOKEN=abc", "KEPT=1"}
+	a.options.Environ = []string{"PATH=/usr/bin:/bin", "FLOE_TICKET=secret", "GPU_DEVICE_ORDINAL=5", "X509_USER_PROXY=/site/proxy", "BEARER_TOKEN=abc", "KEPT=1"}
 	a.options.Extra = []string{"AWS_SHARED_CREDENTIALS_FILE=/declared"}
 	a.options.Cores = 3
 	a.options.GPUs = []string{"GPU-1"}
@@ -436,13 +436,13 @@ func environmentOfPayloads(t *testing.T, isolation *Isolation) {
 		"FROM_SHELL=yes", "KEPT=1", "FLOE_DATASET=12", "FLOE_JOB=7", "FLOE_JOBS=100", "FLOE_TASK=generate", "FLOE_TASK_ID=12.7.1", "FLOE_SEED=4711",
 		"FLOE_ATTEMPT=2", "FLOE_METAPROJECT=" + software, "PATH=" + software + "/bin:/usr/bin:/bin", "PYTHONPATH=" + software + "/lib/python",
 		"LD_LIBRARY_PATH=" + software + "/lib", "TMPDIR=" + a.dir.Temp(), "FLOE_SCRATCH=" + a.dir.Work(), "OMP_NUM_THREADS=3",
-		"CUDA_VISIBLE_DEVICES=GPU-1", "AWS_SHARED_CREDENTIALS_FILE=/declared",
+		"CUDA_VISIBLE_DEVICES=GPU-1", "ROCR_VISIBLE_DEVICES=", "FLOE_GPUS=GPU-1", "AWS_SHARED_CREDENTIALS_FILE=/declared",
 	} {
 		if !strings.Contains(env, want+"\n") {
 			t.Errorf("no %s in the payload's environment:\n%s", want, env)
 		}
 	}
-	for _, secret := range []string{"FLOE_TICKET", "X509_USER_PROXY", "BEARER_TOKEN="} {
+	for _, secret := range []string{"FLOE_TICKET", "GPU_DEVICE_ORDINAL", "X509_USER_PROXY", "BEARER_TOKEN="} {
 		if strings.Contains(env, secret) {
 			t.Errorf("%s reached the payload", secret)
 		}
