@@ -113,3 +113,6 @@ type Resources struct {
 	OS        string   `cbor:"6,keyasint,omitempty" json:"os,omitempty" doc:"platform, such as debian_12-x86_64-glibc2.36"`
 	Tags      []string `cbor:"7,keyasint,omitempty" json:"tags,omitempty"`
 }
+
+// RepositoryTag is the tag of pilots that can read a CVMFS repository.
+func RepositoryTag(name string) string { return "cvmfs-" + name }
