@@ -163,6 +163,11 @@ func (p *Pilot) live(ctx context.Context) error {
 	for _, problem := range report.Problems {
 		c.Logger.Warn("node has a problem", "err", problem)
 	}
+	for _, beside := range report.Comparisons {
+		if beside.Warning != "" {
+			c.Logger.Warn("node is not what the batch system promised", "err", beside.Warning)
+		}
+	}
 	if offer.Cores < 1 || offer.Disk <= 0 {
 		return refuse(ctx, &c, fmt.Errorf("%w: %d cores, %v of scratch disk", ErrNode, offer.Cores, offer.Disk))
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"floe/pilot/hardware"
 	"floe/pilot/payload"
 	"floe/protocol"
 
@@ -104,18 +105,19 @@ func TestHardwareIsShown(t *testing.T) {
 	code, out, err := run(t, "hwdetect", "--scratch", t.TempDir(), "-o", "json")
 	var shown struct {
 		Resources protocol.Resources
+		Report    hardware.Report
 		Isolation string
 	}
 	if code != 0 {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(out), &shown); err != nil || shown.Resources.Cores < 1 {
-		t.Errorf("floe-pilot hwdetect -o json: %d cores, %v", shown.Resources.Cores, err)
+	if err := json.Unmarshal([]byte(out), &shown); err != nil || shown.Resources.Cores < 1 || len(shown.Report.Comparisons) < 3 {
+		t.Errorf("floe-pilot hwdetect -o json: %d cores, comparisons %v, %v", shown.Resources.Cores, shown.Report.Comparisons, err)
 	}
 	if shown.Isolation != "user, mount, pid and ipc namespaces" && !strings.HasPrefix(shown.Isolation, "none: ") {
 		t.Errorf("floe-pilot hwdetect -o json: isolation %q", shown.Isolation)
 	}
-	if code, out, err = run(t, "hwdetect", "--scratch", t.TempDir()); code != 0 || !strings.Contains(out, "cores ") || !strings.Contains(out, "isolation ") {
+	if code, out, err = run(t, "hwdetect", "--scratch", t.TempDir()); code != 0 || !strings.Contains(out, "cores ") || !strings.Contains(out, "promised") || !strings.Contains(out, "isolation ") {
 		t.Errorf("floe-pilot hwdetect = %d, %v:\n%s", code, err, out)
 	}
 }

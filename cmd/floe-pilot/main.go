@@ -176,32 +176,41 @@ func moduleStepCommand() *cobra.Command {
 }
 
 func detectCommand() *cobra.Command {
-	var scratch, output string
+	var (
+		o        hardware.Options
+		output   string
+		walltime time.Duration
+	)
 	c := &cobra.Command{
 		Use: "hwdetect", Short: "Say what this node offers, and how that was found out", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
 				return fmt.Errorf("%w: output %q: want text or json", errUsage, output)
 			}
-			offer, report := hardware.Measure(c.Context(), hardware.Options{Scratch: scratch})
+			if walltime > 0 {
+				o.End = time.Now().Add(walltime)
+			}
+			offer, report := hardware.Measure(c.Context(), o)
 			isolation := "user, mount, pid and ipc namespaces"
-			if _, err := payload.FindIsolation(scratch, payload.Places{}); err != nil {
+			if _, err := payload.FindIsolation(o.Scratch, payload.Places{}); err != nil {
 				isolation = "none: " + err.Error()
 			}
 			if output == "json" {
 				e := json.NewEncoder(c.OutOrStdout())
 				e.SetIndent("", "  ")
 				return e.Encode(struct {
-					Resources protocol.Resources
-					Report    hardware.Report
-					Isolation string
+					Resources protocol.Resources `json:"resources"`
+					Report    hardware.Report    `json:"report"`
+					Isolation string             `json:"isolation"`
 				}{offer, report, isolation})
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "%sisolation  %s\n", report.String(), isolation)
 			return err
 		},
 	}
-	c.Flags().StringVar(&scratch, "scratch", os.TempDir(), "directory whose free space is offered")
+	c.Flags().StringVar(&o.Scratch, "scratch", os.TempDir(), "directory whose free space is offered")
+	c.Flags().StringSliceVar(&o.Tags, "tag", nil, "a property of this node that tasks can ask for")
+	c.Flags().DurationVar(&walltime, "walltime", 0, "how long the slot lasts, where the batch system does not say")
 	c.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
 	return c
 }

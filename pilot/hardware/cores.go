@@ -1,60 +1,58 @@
 package hardware
 
 import (
-	"bufio"
 	"strconv"
 	"strings"
+
+	"floe/protocol"
 )
 
 // coreVariables say how many cores the batch system granted on this node, in
-// the words of Slurm, PBS and Torque, Grid Engine and LSF. Those of one task
-// come before those of the whole node.
+// the words of Slurm, PBS and Torque, Grid Engine and LSF. Those of one task come
+// before those of the whole node, and of those before the ones that count several
+// nodes.
 var coreVariables = []string{
 	"SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE",
-	"PBS_NCPUS", "NCPUS", "PBS_NP",
+	"PBS_NCPUS", "NCPUS", "PBS_NUM_PPN", "PBS_NP",
 	"NSLOTS",
 	"LSB_DJOB_NUMPROC",
 }
 
 // cores is the smallest of affinity, quota and grant, at least one.
 func (m *measurement) cores() int {
-	least := 0
-	witness := func(n int, source string) {
-		if n <= 0 {
-			return
-		}
-		m.find("cores", strconv.Itoa(n), source)
-		if least == 0 || n < least {
-			least = n
-		}
-	}
+	q := quantity{m: m, what: "cores", text: func(n int64) string { return strconv.FormatInt(n, 10) }}
 	if n, err := m.Kernel.Affinity(); err == nil {
-		witness(n, "affinity mask")
+		q.see(int64(n), "affinity mask")
 	}
 	for _, dir := range m.cgroupDirs("cpu") {
 		if quota, ok := m.quota(dir); ok {
 			// A quota of half a core still runs one process at a time.
-			witness(max(1, int(quota+0.001)), dir+" quota")
+			q.see(max(1, int64(quota+0.001)), dir+" quota")
 		}
 	}
 	for _, dir := range m.cgroupDirs("cpuset") {
 		for _, name := range []string{"cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"} {
 			if list := m.read(dir + "/" + name); list != "" {
-				witness(countList(list), dir+"/"+name)
+				q.see(int64(countList(list)), dir+"/"+name)
 				break
 			}
 		}
 	}
+	m.grantedCores(&q)
+	return int(max(1, min(q.settle(true), protocol.MaxCores)))
+}
+
+// grantedCores hands on what the batch system says of cores.
+func (m *measurement) grantedCores(q *quantity) {
 	for _, name := range coreVariables {
-		if n, err := strconv.Atoi(m.env(name)); err == nil {
-			witness(n, "$"+name)
+		if n := m.envNumber(name); n > 0 {
+			q.promise(n, "$"+name)
 			break
 		}
 	}
-	if n, err := strconv.Atoi(m.machineAd()["cpus"]); err == nil {
-		witness(n, "HTCondor machine ad")
-	}
-	return max(1, least)
+	q.promise(whole(m.slot.machine, "cpus"), "HTCondor machine ad")
+	q.promise(whole(m.slot.asked, "ncpus"), "qstat, ncpus")
+	q.promise(m.feature("JOBFEATURES", "allocated_cpu"), "$JOBFEATURES/allocated_cpu")
 }
 
 // quota reads the processor quota of a cgroup in cores.
@@ -93,34 +91,22 @@ func countList(s string) int {
 	return n
 }
 
-// machineAd reads HTCondor's description of the slot: lower-case names to
-// unquoted values, empty where there is none.
-func (m *measurement) machineAd() map[string]string {
-	path := m.env("_CONDOR_MACHINE_AD")
-	if path == "" {
-		return nil
-	}
-	return parseAd(m.read(path))
-}
-
-// parseAd reads the lines NAME = VALUE of a ClassAd.
-func parseAd(text string) map[string]string {
-	ad := make(map[string]string)
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		name, value, ok := strings.Cut(lines.Text(), "=")
-		if ok {
-			ad[strings.ToLower(strings.TrimSpace(name))] = strings.Trim(strings.TrimSpace(value), `"`)
-		}
-	}
-	return ad
-}
-
-// model is the processor's name as the kernel shows it.
-func (m *measurement) model() string {
+// processor is the processor's name and features as the kernel shows them.
+func (m *measurement) processor() (model string, features []string) {
 	for line := range strings.SplitSeq(m.read("/proc/cpuinfo"), "\n") {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			continue
+		}
+		switch strings.TrimSpace(name) {
+		case "model name":
+			model = strings.TrimSpace(value)
+		case "flags", "Features": // x86, Arm
+			features = strings.Fields(value)
+		}
+		if model != "" && features != nil {
+			break
 		}
 	}
-	return ""
+	return model, features
 }

@@ -1,9 +1,10 @@
 // Package hardware measures what a pilot may use of its node, before it asks
 // for work.
 //
-// Nouns: [Resources] of package protocol are the answer; a [Finding] is one
-// number with the place it was read from, a [Report] all of them, so that a
-// person asking "why only four cores?" reads it from the pilot's log.
+// Nouns: Resources of package protocol are the answer; a [Finding] is one
+// number with the place it was read from, a [Comparison] what the batch system
+// promised beside what was found, a [Report] all of them, so that a person asking
+// "why only four cores?" reads it from the pilot's log.
 //
 // What is authoritative: the smallest of what several witnesses say. A batch
 // system grants a slot, not a node, and says so by affinity mask, cpuset, cgroup
@@ -14,7 +15,9 @@
 // Options.Root and every program is run by Options.Run, so a recorded tree of a
 // strange node is a test.
 //
-// On failure: a witness that cannot be read is no witness. A broken one (a GPU
+// On failure: a witness that cannot be read is no witness. One that hangs is left
+// behind after 20 seconds, with a goroutine, for a call that hangs in the kernel
+// cannot be ended. A broken one (a GPU
 // driver that answers with an error, a mount that hangs) becomes a line in
 // Report.Problems and its resource is not offered; Measure itself never fails.
 //

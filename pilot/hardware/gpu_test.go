@@ -95,7 +95,7 @@ func TestGPUs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.promise, func(t *testing.T) {
-			node := recorded{affinity: 1, arch: "x86_64", commands: tt.commands, env: tt.env}
+			node := recorded{affinity: 1, free: 1, arch: "x86_64", commands: tt.commands, env: tt.env}
 			o := node.options()
 			o.GPUTest = tt.test
 			got, report := Measure(t.Context(), o)
@@ -118,7 +118,7 @@ func TestRecordedGPU(t *testing.T) {
 		}
 		return string(b)
 	}
-	node := recorded{affinity: 1, arch: "x86_64", commands: map[string]string{query: read("query-gpu.csv"), "nvidia-smi -L": read("list.txt")}}
+	node := recorded{affinity: 1, free: 1, arch: "x86_64", commands: map[string]string{query: read("query-gpu.csv"), "nvidia-smi -L": read("list.txt")}}
 	got, report := Measure(t.Context(), node.options())
 	want := []protocol.GPU{{
 		ID: "GPU-00000000-1111-2222-3333-444444444444", Model: "NVIDIA H200", Memory: 143771 << 20, Capability: 90, Tested: true,
@@ -152,6 +152,9 @@ func FuzzNodeText(f *testing.F) {
 	f.Add("0-3,8")
 	f.Add("MemTotal: 12 kB")
 	f.Add("2-00:00:01")
+	f.Add("4194304kb")
+	f.Add("    Resource_List.walltime = 12:00:00\n    resources_used.walltime = 00:10:00")
+	f.Add("hard resource_list:         h_rt=36000,s_rt=9:50:00,h_vmem=2G")
 	f.Add("Cpus = 2\nID=\"debian\"")
 	f.Fuzz(func(t *testing.T, text string) {
 		cards, _ := parseCards(text)
@@ -172,5 +175,13 @@ func FuzzNodeText(f *testing.F) {
 		parseMounts(text)
 		parseAd(text)
 		parseRelease(text)
+		parseJob(text)
+		parseResourceList(text)
+		if n := parseSize(text); n < 0 || n > protocol.MaxByteSize {
+			t.Errorf("parseSize = %d", n)
+		}
+		if d, ok := parseLimit(text); ok && d < 0 {
+			t.Errorf("parseLimit = %v", d)
+		}
 	})
 }

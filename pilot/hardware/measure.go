@@ -2,11 +2,9 @@ package hardware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +20,7 @@ type Options struct {
 	LookupEnv func(string) (string, bool)
 	// Run runs a program and returns its standard output; nil runs it. A non-zero
 	// exit is an error that holds what the program wrote to standard error.
-	Run func(ctx context.Context, name string, args ...string) ([]byte, error)
+	Run Runner
 	// Kernel answers what no file says; nil asks the kernel.
 	Kernel Kernel
 
@@ -39,14 +37,16 @@ type Options struct {
 	// Limit caps what is offered, as the site's configuration says. Zero fields
 	// cap nothing.
 	Limit protocol.Resources
-	// Tags are the site's own, added to those found.
+	// Tags are the site's own, added to those found. One that promises a CVMFS
+	// repository, such as cvmfs-icecube.opensciencegrid.org, counts if that answers.
 	Tags []string
-	// Repositories are CVMFS repositories to probe, such as icecube.opensciencegrid.org.
-	Repositories []string
-	// GPUTest is a program that exits 0 on a sound card, run once per card with
-	// CUDA_VISIBLE_DEVICES naming it. Empty trusts what the driver answers.
+	// GPUTest is a program that exits 0 on a sound card, run once per card with the
+	// variables of protocol.GPUVariables. Empty trusts what the driver answers.
 	GPUTest string
 }
+
+// Runner runs a program and returns its standard output, also beside an error.
+type Runner func(ctx context.Context, name string, args ...string) ([]byte, error)
 
 // Kernel answers what is not in a file.
 type Kernel interface {
@@ -64,60 +64,25 @@ type Kernel interface {
 	Stat(path string) error
 }
 
-// Finding is one number and its witness.
-type Finding struct {
-	What   string // cores, memory, disk, end, platform, gpu
-	Value  string
-	Source string
-}
-
-// Report is where the resources come from.
-type Report struct {
-	Findings []Finding
-	// Problems are sentences about what is broken on the node.
-	Problems []string
-	// End is when the slot ends; zero is not known.
-	End time.Time
-	// CPULevel is the x86-64 level, 0 on other processors.
-	CPULevel int
-	// CPU is the processor's model name.
-	CPU string
-	// Repositories are the CVMFS repositories that answered.
-	Repositories []string
-}
-
-// String writes the report as a table for the pilot's log.
-func (r *Report) String() string {
-	var b strings.Builder
-	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "%-9s %-24s %s\n", f.What, f.Value, f.Source)
-	}
-	for _, p := range r.Problems {
-		fmt.Fprintf(&b, "%-9s %s\n", "problem", p)
-	}
-	return b.String()
-}
-
-// probeTime bounds each program and each mount that is asked. nvidia-smi
-// takes some seconds on a node whose driver is not kept loaded.
-const probeTime = 20 * time.Second
-
 // Measure looks at the node and returns what this pilot may offer, with the
-// reasons. It takes as long as the slowest probe and obeys ctx.
+// reasons. It takes as long as its probes, one after the other, and obeys ctx.
 func Measure(ctx context.Context, o Options) (protocol.Resources, Report) {
 	m := &measurement{Options: o}
 	m.fill()
+	m.readSlot(ctx)
 	res := protocol.Resources{Cores: m.cores(), OS: m.platform()}
 	m.report.CPULevel = m.Kernel.Level()
-	m.report.CPU = m.model()
+	m.report.CPU, m.report.CPUFeatures = m.processor()
+	m.report.Kernel = m.read("/proc/sys/kernel/osrelease")
 	res.Memory = m.memory(res.Cores)
-	res.Disk = m.disk()
+	res.Disk = m.disk(ctx)
 	m.report.End = m.end(ctx)
 	if !m.report.End.IsZero() {
 		// An end in the past leaves one second: zero would mean "no end known".
 		res.Remaining = max(1, protocol.Seconds(m.report.End.Sub(m.Now)/time.Second))
 	}
 	res.GPUs = m.gpus(ctx)
+	m.report.Containers = m.containers(ctx)
 	res.Tags = m.tags(ctx)
 	m.cap(&res)
 	return res, m.report
@@ -127,6 +92,9 @@ func Measure(ctx context.Context, o Options) (protocol.Resources, Report) {
 type measurement struct {
 	Options
 	report Report
+	slot   slot
+	// features are tags that were found beside others.
+	features []string
 }
 
 func (m *measurement) fill() {
@@ -150,24 +118,8 @@ func (m *measurement) fill() {
 	}
 }
 
-// run runs a program of the node.
-func run(ctx context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	c := exec.CommandContext(ctx, name, args...)
-	// A driver's client in uninterruptible sleep cannot be killed; do not wait for its pipes.
-	c.WaitDelay = time.Second
-	out, err := c.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		text := firstLine(string(exit.Stderr) + string(out))
-		return out, fmt.Errorf("%s: %w: %s", name, err, text)
-	}
-	return out, err
-}
-
 func (m *measurement) find(what, value, source string) {
-	m.report.Findings = append(m.report.Findings, Finding{what, value, source})
+	m.report.Findings = append(m.report.Findings, Finding{What: what, Value: value, Source: source})
 }
 
 func (m *measurement) problem(format string, args ...any) {
@@ -188,8 +140,20 @@ func (m *measurement) read(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
+func (m *measurement) exists(path string) bool {
+	_, err := fs.Stat(m.Root, strings.TrimPrefix(path, "/"))
+	return err == nil
+}
+
 func (m *measurement) cap(r *protocol.Resources) {
-	limit := func(what, text string) { m.find(what, text, "site's limit") }
+	limit := func(what, text string) {
+		m.find(what, text, "site's limit")
+		for i := range m.report.Comparisons {
+			if m.report.Comparisons[i].What == what {
+				m.report.Comparisons[i].Offered = text + ", the site's limit"
+			}
+		}
+	}
 	if l := m.Limit.Cores; l > 0 && l < r.Cores {
 		r.Cores = l
 		limit("cores", fmt.Sprint(l))
@@ -209,12 +173,19 @@ func (m *measurement) cap(r *protocol.Resources) {
 	}
 }
 
+// maxTags is how many tags a registration may have. Source: coordinator/state.
+const maxTags = 64
+
 // tags returns the site's tags and what the node can do, sorted.
 func (m *measurement) tags(ctx context.Context) []string {
-	var tags []string
+	var tags, repositories []string
 	for _, t := range m.Tags {
 		if err := protocol.CheckName("tag", t); err != nil {
 			m.problem("%v", err)
+			continue
+		}
+		if name, ok := strings.CutPrefix(t, protocol.RepositoryTag("")); ok {
+			repositories = append(repositories, name)
 			continue
 		}
 		tags = append(tags, t)
@@ -222,12 +193,18 @@ func (m *measurement) tags(ctx context.Context) []string {
 	for level := 1; level <= m.report.CPULevel; level++ {
 		tags = append(tags, fmt.Sprintf("x86-64-v%d", level))
 	}
-	m.report.Repositories = m.repositories(ctx)
+	tags = append(tags, m.features...)
+	m.report.Repositories = m.repositories(ctx, repositories)
 	for _, name := range m.report.Repositories {
-		tags = append(tags, "cvmfs-"+name)
+		tags = append(tags, protocol.RepositoryTag(name))
 	}
 	slices.Sort(tags)
-	return slices.Compact(tags)
+	tags = slices.Compact(tags)
+	if len(tags) > maxTags {
+		m.problem("%d tags; the last %d are not advertised", len(tags), len(tags)-maxTags)
+		tags = tags[:maxTags]
+	}
+	return tags
 }
 
 func firstLine(s string) string {

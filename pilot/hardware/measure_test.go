@@ -36,7 +36,10 @@ func (r *recorded) Affinity() (int, error)                   { return r.affinity
 func (r *recorded) AddressSpace() (protocol.ByteSize, error) { return r.vmem, nil }
 func (r *recorded) Level() int                               { return r.level }
 func (r *recorded) Arch() string                             { return r.arch }
-func (r *recorded) Free(string) (protocol.ByteSize, error) {
+func (r *recorded) Free(dir string) (protocol.ByteSize, error) {
+	if r.hung != "" && strings.HasPrefix(r.hung, dir) {
+		<-r.release
+	}
 	if r.free < 0 {
 		return 0, errors.New("no such file or directory")
 	}
@@ -65,16 +68,22 @@ func (r *recorded) options() Options {
 		Now:       time.Unix(1_800_000_000, 0),
 		Scratch:   "/scratch",
 		Run: func(_ context.Context, name string, args ...string) ([]byte, error) {
-			line := name + " " + strings.Join(args, " ")
-			for prefix, out := range r.commands {
-				if strings.HasPrefix(line, prefix) {
-					if text, bad := strings.CutPrefix(out, "!"); bad {
-						return []byte(text), fmt.Errorf("%s: exit status 9: %s", name, text)
-					}
-					return []byte(out), nil
+			line, best := name+" "+strings.Join(args, " "), ""
+			for prefix := range r.commands {
+				if strings.HasPrefix(line, prefix) && len(prefix) > len(best) {
+					best = prefix
 				}
 			}
-			return nil, &exec.Error{Name: name, Err: exec.ErrNotFound}
+			out, found := r.commands[best]
+			switch text, bad := strings.CutPrefix(out, "!"); {
+			case !found:
+				return nil, &exec.Error{Name: name, Err: exec.ErrNotFound}
+			case text == "hangs" && bad:
+				return nil, fmt.Errorf("%s: %w", name, errNoAnswer)
+			case bad:
+				return []byte(text), fmt.Errorf("%s: exit status 9: %s", name, firstLine(text))
+			}
+			return []byte(out), nil
 		},
 	}
 }
@@ -230,11 +239,11 @@ func TestRunningNode(t *testing.T) {
 func TestHungAndBrokenRepositories(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node := recorded{
-			affinity: 1, arch: "x86_64", hung: "/cvmfs/hung.org", missing: "/cvmfs/broken.org", release: make(chan struct{}),
+			affinity: 1, free: 1, arch: "x86_64", hung: "/cvmfs/hung.org", missing: "/cvmfs/broken.org", release: make(chan struct{}),
 			files: map[string]string{"proc/self/mountinfo": "90 30 0:55 / /cvmfs/good.org ro - fuse cvmfs2 ro\n"},
 		}
 		o := node.options()
-		o.Repositories = []string{"hung.org", "broken.org", "good.org"}
+		o.Tags = []string{"cvmfs-hung.org", "cvmfs-broken.org", "cvmfs-good.org"}
 		got, report := Measure(t.Context(), o)
 		close(node.release)
 		if diff := cmp.Diff([]string{"cvmfs-good.org"}, got.Tags); diff != "" {
@@ -242,6 +251,17 @@ func TestHungAndBrokenRepositories(t *testing.T) {
 		}
 		if len(report.Problems) != 2 || !slices.ContainsFunc(report.Problems, func(p string) bool { return strings.Contains(p, "hung.org: no answer") }) {
 			t.Errorf("problems = %q, want one for hung.org and one for broken.org", report.Problems)
+		}
+	})
+}
+
+func TestHungScratchDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := recorded{affinity: 1, free: 1, arch: "x86_64", hung: "/scratch", release: make(chan struct{})}
+		got, report := Measure(t.Context(), node.options())
+		close(node.release)
+		if got.Disk != 0 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "no answer in 20s; no disk is offered") {
+			t.Errorf("disk = %v, problems %q; want none, and why", got.Disk, report.Problems)
 		}
 	})
 }

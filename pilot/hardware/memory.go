@@ -1,6 +1,7 @@
 package hardware
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -13,42 +14,48 @@ const mib = protocol.ByteSize(1) << 20
 // memory is the smallest of the node's memory, the cgroups' limits, the limit on
 // address space and the grant; 0 where nothing is known.
 func (m *measurement) memory(cores int) protocol.ByteSize {
-	least := protocol.ByteSize(0)
-	witness := func(n protocol.ByteSize, source string) {
-		if n <= 0 || n > protocol.MaxByteSize {
-			return
-		}
-		m.find("memory", n.String(), source)
-		if least == 0 || n < least {
-			least = n
+	q := quantity{m: m, what: "memory", text: sizeText}
+	see := func(n protocol.ByteSize, source string) {
+		// Version 1's page-rounded largest number is no limit.
+		if n <= protocol.MaxByteSize {
+			q.see(int64(n), source)
 		}
 	}
-	witness(memTotal(m.read("/proc/meminfo")), "/proc/meminfo")
+	see(memTotal(m.read("/proc/meminfo")), "/proc/meminfo")
 	for _, dir := range m.cgroupDirs("memory") {
 		for _, name := range []string{"memory.max", "memory.high", "memory.limit_in_bytes"} {
-			// "max" and version 1's page-rounded largest number are no limits.
 			if n, err := strconv.ParseInt(m.read(dir+"/"+name), 10, 64); err == nil {
-				witness(protocol.ByteSize(n), dir+"/"+name)
+				see(protocol.ByteSize(n), dir+"/"+name)
 			}
 		}
 	}
 	if n, err := m.Kernel.AddressSpace(); err == nil {
-		witness(n, "limit on address space")
+		see(n, "limit on address space")
 	}
-	if n, ok := m.mebibytes("SLURM_MEM_PER_NODE"); ok {
-		witness(n, "$SLURM_MEM_PER_NODE")
-	} else if n, ok := m.mebibytes("SLURM_MEM_PER_CPU"); ok {
-		witness(n*protocol.ByteSize(cores), "$SLURM_MEM_PER_CPU × cores")
+	if n := m.mebibytes("SLURM_MEM_PER_NODE"); n > 0 {
+		q.promise(n, "$SLURM_MEM_PER_NODE")
+	} else {
+		q.promise(m.mebibytes("SLURM_MEM_PER_CPU")*int64(cores), "$SLURM_MEM_PER_CPU × cores")
 	}
-	if n, err := strconv.ParseInt(m.machineAd()["memory"], 10, 32); err == nil {
-		witness(protocol.ByteSize(n)*mib, "HTCondor machine ad")
+	if n := whole(m.slot.machine, "memory"); n < 1<<31 {
+		q.promise(n*int64(mib), "HTCondor machine ad")
 	}
-	return least
+	q.promise(int64(parseSize(m.slot.asked["mem"])), "qstat, mem")
+	if n := m.feature("JOBFEATURES", "max_rss_bytes"); n <= int64(protocol.MaxByteSize) {
+		q.promise(n, "$JOBFEATURES/max_rss_bytes")
+	}
+	return protocol.ByteSize(q.settle(true))
 }
 
-func (m *measurement) mebibytes(variable string) (protocol.ByteSize, bool) {
-	n, err := strconv.ParseInt(m.env(variable), 10, 32)
-	return protocol.ByteSize(n) * mib, err == nil && n > 0
+func sizeText(n int64) string { return protocol.ByteSize(n).String() }
+
+// mebibytes reads a variable of MiB as bytes; 0 is none.
+func (m *measurement) mebibytes(variable string) int64 {
+	n := m.envNumber(variable)
+	if n >= 1<<31 {
+		return 0
+	}
+	return n * int64(mib)
 }
 
 // memTotal reads the total of /proc/meminfo.
@@ -67,22 +74,28 @@ func memTotal(text string) protocol.ByteSize {
 	return 0
 }
 
-// disk is the space left in the scratch directory, or the slot's share of it
-// where HTCondor names one.
-func (m *measurement) disk() protocol.ByteSize {
+// disk is the space left in the scratch directory, or the slot's share of it where
+// the batch system names one.
+func (m *measurement) disk(ctx context.Context) protocol.ByteSize {
 	if m.Scratch == "" {
 		return 0
 	}
-	free, err := m.Kernel.Free(m.Scratch)
+	free, err := within(ctx, func() (protocol.ByteSize, error) { return m.Kernel.Free(m.Scratch) })
 	if err != nil {
 		m.problem("scratch directory %s: %v; no disk is offered", m.Scratch, err)
 		return 0
 	}
-	m.find("disk", free.String(), "free in "+m.Scratch)
-	if n, err := strconv.ParseInt(m.machineAd()["disk"], 10, 48); err == nil && n > 0 {
-		share := protocol.ByteSize(n) << 10
-		m.find("disk", share.String(), "HTCondor machine ad")
-		free = min(free, share)
+	q := quantity{m: m, what: "disk", text: sizeText}
+	if free == 0 {
+		m.problem("scratch directory %s: its disk is full", m.Scratch)
+		return 0
 	}
-	return free
+	q.see(int64(free), "free in "+m.Scratch)
+	if n := whole(m.slot.machine, "disk"); n < 1<<50 {
+		q.promise(n<<10, "HTCondor machine ad")
+	}
+	if n := m.feature("JOBFEATURES", "scratch_limit_bytes"); n <= int64(protocol.MaxByteSize) {
+		q.promise(n, "$JOBFEATURES/scratch_limit_bytes")
+	}
+	return protocol.ByteSize(q.settle(false))
 }

@@ -2,12 +2,10 @@ package hardware
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"io/fs"
 	"regexp"
 	"strings"
-	"time"
 )
 
 // platform names what software must have been built for, as
@@ -96,50 +94,4 @@ func (m *measurement) version(path string, pattern *regexp.Regexp) string {
 		return string(bytes.TrimSpace(found[1]))
 	}
 	return ""
-}
-
-// repositories returns those asked for, and those mounted, that answer in time.
-func (m *measurement) repositories(ctx context.Context) []string {
-	names := append([]string(nil), m.Repositories...)
-	for _, mount := range parseMounts(m.read("/proc/self/mountinfo")) {
-		if name, ok := strings.CutPrefix(mount.dir, "/cvmfs/"); ok && !strings.Contains(name, "/") {
-			names = append(names, name)
-		}
-	}
-	type answer struct {
-		name string
-		err  error
-	}
-	// A hung mount keeps its goroutine for ever, in a system call that nothing
-	// ends: one for each repository of the site's configuration.
-	answers := make(chan answer, len(names))
-	asked := make(map[string]bool)
-	for _, name := range names {
-		if name == "" || asked[name] || strings.ContainsAny(name, "/ ") {
-			continue
-		}
-		asked[name] = true
-		go func() { answers <- answer{name, m.Kernel.Stat("/cvmfs/" + name)} }()
-	}
-	deadline, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	var good []string
-	started := time.Now()
-	for len(asked) > 0 {
-		select {
-		case a := <-answers:
-			delete(asked, a.name)
-			if a.err != nil {
-				m.problem("cvmfs %s: %v", a.name, a.err)
-				continue
-			}
-			good = append(good, a.name)
-		case <-deadline.Done():
-			for name := range asked {
-				m.problem("cvmfs %s: no answer in %v", name, time.Since(started).Round(time.Second))
-			}
-			return good
-		}
-	}
-	return good
 }
