@@ -71,6 +71,8 @@ type System struct {
 	// the same.
 	Isolation string   `toml:"isolation"`
 	Writable  []string `toml:"writable"`
+	// GPUTest is a program that exits 0 on a sound card; pilots run it.
+	GPUTest string `toml:"gpu_test"`
 }
 
 // Size is an amount of bytes written as 2GB, 500MB or a plain number of bytes.
@@ -247,7 +249,7 @@ func (c *Config) Validate() error {
 var keys = strings.Fields(`directory queue.type queue.name queue.account queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
-	system.pilot system.scratch system.cache system.idle system.isolation system.writable`)
+	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test`)
 
 // nearest suggests the key that differs least from a wrong one.
 func nearest(key string) string {

@@ -74,6 +74,9 @@ func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
 	for _, tag := range c.Queue.Tags {
 		args = append(args, "--tag", tag)
 	}
+	if c.System.GPUTest != "" {
+		args = append(args, "--gpu-test", c.System.GPUTest)
+	}
 	// A batch system that enforces its walltime tells the pilot itself.
 	if !p.Batch.Properties().Walltime {
 		args = append(args, "--walltime", time.Duration(c.Queue.Walltime).String())

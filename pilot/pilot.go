@@ -36,6 +36,8 @@ type Config struct {
 	Offer protocol.Resources
 	// Tags are the site's own, added to those found on the node.
 	Tags []string
+	// GPUTest is a program that exits 0 on a sound card; empty trusts the driver.
+	GPUTest string
 	// Walltime is how long this pilot may run; 0 leaves it to the batch system's variables.
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
@@ -266,7 +268,7 @@ func refuse(ctx context.Context, c *Config, err error) error {
 }
 
 func measureOptions(c *Config) hardware.Options {
-	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer, Tags: c.Tags}
+	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer, Tags: c.Tags, GPUTest: c.GPUTest}
 	if c.Walltime > 0 {
 		o.End = time.Now().Add(c.Walltime)
 	}

@@ -5,215 +5,142 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"floe/protocol"
 )
 
-// gpuFields is what is asked of nvidia-smi, in this order. The last two are
-// unknown to drivers before 510 and are left out for those.
-var gpuFields = []string{"index", "uuid", "name", "memory.total", "ecc.errors.uncorrected.volatile.total", "mig.mode.current", "compute_cap"}
+// maxGPUs is how many cards a registration may list. Source: coordinator/state.
+const maxGPUs = 64
 
-// gpuOldFields is how many of them every driver knows.
-const gpuOldFields = 5
+// card is a GPU as its vendor's tool lists it.
+type card struct {
+	protocol.GPU
+	// vendor is who made it, tool what listed it.
+	vendor, tool string
+	// index is the number batch systems and runtimes give it; 0:1 is the second
+	// instance of the first card.
+	index string
+	// smi is the number amd-smi gives it.
+	smi string
+	// parent and parentID are index and UUID of the card that an instance is a
+	// part of, empty for a whole card.
+	parent, parentID string
+	// bus is the address on the PCI bus, as the kernel writes it.
+	bus string
+	// mig says that the card is divided; only its instances can be used.
+	mig bool
+	// fault is why no task may be sent to the card, empty where there is none.
+	fault string
+}
 
-// gpus lists the cards this slot may use, in the order of
-// CUDA_VISIBLE_DEVICES where that is set.
+// Vendors of cards.
+const (
+	vendorNVIDIA = "NVIDIA"
+	vendorAMD    = "AMD"
+)
+
+// errNone: the tool works and says that there is no card.
+var errNone = errors.New("no card")
+
+// gpus lists the cards that this slot may use, those of NVIDIA first.
 func (m *measurement) gpus(ctx context.Context) []protocol.GPU {
-	visible, restricted := m.LookupEnv("CUDA_VISIBLE_DEVICES")
-	if !restricted {
-		// HTCondor's word, for wrappers that do not pass CUDA's.
-		visible, restricted = m.LookupEnv("_CONDOR_AssignedGPUs")
-	}
-	cards, err := m.cards(ctx)
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		m.problem("gpus: %v; none is offered", err)
-		return nil
-	}
-	if restricted {
-		cards = selectCards(cards, visible)
-		m.find("gpu", fmt.Sprint(len(cards)), "visible devices "+strconv.Quote(visible))
+	nvidia := m.probe(ctx, vendorNVIDIA, m.nvidia)
+	amd := m.probe(ctx, vendorAMD, m.amd)
+	cards := slices.Concat(m.nvidiaVisible(nvidia), m.amdVisible(amd, len(nvidia) == 0))
+	cards = append(cards, m.opencl(ctx, len(nvidia) > 0, len(amd) > 0)...)
+	if len(cards) > maxGPUs {
+		m.problem("gpus: %d devices; only the first %d are offered", len(cards), maxGPUs)
+		cards = cards[:maxGPUs]
 	}
 	var gpus []protocol.GPU
+	sound := int64(0)
 	for _, c := range cards {
 		g := c.GPU
-		g.Tested = m.sound(ctx, c)
-		m.find("gpu", g.Model, fmt.Sprintf("nvidia-smi: %s, %v, capability %d, tested %v", g.ID, g.Memory, g.Capability, g.Tested))
+		fault := m.faultOf(ctx, c)
+		if fault != "" {
+			m.problem("gpu %s: %s", c.ID, fault)
+		} else {
+			g.Tested = true
+			sound++
+			if c.vendor == vendorNVIDIA || c.vendor == vendorAMD {
+				m.features = append(m.features, "gpu-"+strings.ToLower(c.vendor))
+			}
+		}
+		m.find("gpu", g.Model, fmt.Sprintf("%s: %s, %v, capability %d, tested %v", c.tool, g.ID, g.Memory, g.Capability, g.Tested))
 		gpus = append(gpus, g)
 	}
+	m.compareGPUs(sound)
 	return gpus
 }
 
-// card is a GPU as the driver lists it.
-type card struct {
-	protocol.GPU
-	index  string
-	mig    bool
-	errors string // why the card is not sound, empty when it is
+// compareGPUs sets the cards that the batch system promised beside those found sound.
+func (m *measurement) compareGPUs(sound int64) {
+	promised, by := m.promisedGPUs()
+	if promised == 0 && sound == 0 {
+		return
+	}
+	c := Comparison{What: "gpus", Found: fmt.Sprint(sound), FoundBy: "the vendors' tools", Offered: fmt.Sprint(sound)}
+	if promised > 0 {
+		c.Promised, c.PromisedBy = fmt.Sprint(promised), by
+		m.report.Findings = append(m.report.Findings, Finding{"gpus", c.Promised, by, true})
+	}
+	if promised > sound {
+		c.Warning = fmt.Sprintf("gpus: %d promised (%s), %d sound and visible", promised, by, sound)
+	}
+	m.report.Comparisons = append(m.report.Comparisons, c)
 }
 
-func (m *measurement) cards(ctx context.Context) ([]card, error) {
-	ask := func(fields []string) ([]byte, error) {
-		return m.Run(ctx, "nvidia-smi", "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
+// probe asks for the cards of a vendor. A node without the vendor's tool has none;
+// a tool that fails is a problem, and none is offered: half a driver must not get
+// tasks.
+func (m *measurement) probe(ctx context.Context, vendor string, ask func(context.Context) ([]card, error)) []card {
+	cards, err := ask(ctx)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return nil
+	case errors.Is(err, errNone):
+		m.find("gpu", "none", err.Error())
+		return nil
+	case err != nil:
+		m.problem("gpus: %v; no card of %s is offered", err, vendor)
+		return nil
 	}
-	out, err := ask(gpuFields)
-	if err != nil && (strings.Contains(err.Error(), "not a valid field") || strings.Contains(string(out), "not a valid field")) {
-		out, err = ask(gpuFields[:gpuOldFields])
+	for i := range cards {
+		cards[i].vendor = vendor
 	}
-	if err != nil {
-		return nil, err
-	}
-	cards, problems := parseCards(string(out))
-	for _, p := range problems {
-		m.problem("gpus: %s", p)
-	}
-	for _, c := range cards {
-		if c.mig {
-			list, err := m.Run(ctx, "nvidia-smi", "-L")
-			if err != nil {
-				return nil, err
-			}
-			return splitCards(cards, string(list)), nil
-		}
-	}
-	return cards, nil
+	return cards
 }
 
-// parseCards reads the CSV of nvidia-smi. A line that is not a card, such as
-// a driver's complaint about one of several, is returned as a problem.
-func parseCards(text string) (cards []card, problems []string) {
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" {
-			continue
-		}
-		f := strings.Split(line, ",")
-		for i := range f {
-			f[i] = strings.TrimSpace(f[i])
-		}
-		index, err := strconv.ParseUint(f[0], 10, 10)
-		if err != nil || len(f) < gpuOldFields {
-			problems = append(problems, line)
-			continue
-		}
-		c := card{index: strconv.FormatUint(index, 10)}
-		c.ID, c.Model = f[1], f[2]
-		if !strings.HasPrefix(c.ID, "GPU-") {
-			c.ID = c.index
-		}
-		// [N/A] and [Not Supported] are answers; [Unknown Error] and ERR! are not.
-		for i, text := range f {
-			if strings.Contains(text, "Error") || strings.Contains(text, "ERR!") || strings.Contains(text, "lost") {
-				c.errors = fmt.Sprintf("%s is %s", gpuFields[min(i, len(gpuFields)-1)], text)
-			}
-		}
-		if n, err := strconv.ParseInt(f[3], 10, 32); err == nil {
-			c.Memory = protocol.ByteSize(n) * mib
-		} else if c.errors == "" {
-			c.errors = "memory.total is " + f[3]
-		}
-		if n, err := strconv.ParseInt(f[4], 10, 64); err == nil && n > 0 {
-			c.errors = fmt.Sprintf("%d uncorrected memory errors", n)
-		}
-		if len(f) > gpuOldFields {
-			c.mig = f[5] == "Enabled"
-		}
-		if len(f) > gpuOldFields+1 {
-			c.Capability = parseCapability(f[6])
-		}
-		cards = append(cards, c)
+// faultOf says why no task may be sent to a card, empty where it is sound.
+func (m *measurement) faultOf(ctx context.Context, c card) string {
+	if c.fault != "" || m.GPUTest == "" {
+		return c.fault
 	}
-	return cards, problems
+	if err := testGPU(ctx, m.Run, m.GPUTest, c.ID); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
-// parseCapability reads 7.5 as 75, and 0 for anything else.
-func parseCapability(s string) int {
-	major, minor, ok := strings.Cut(s, ".")
-	a, err1 := strconv.ParseUint(major, 10, 8)
-	b, err2 := strconv.ParseUint(minor, 10, 8)
-	if !ok || err1 != nil || err2 != nil || b > 9 {
-		return 0
+// testGPU runs a site's test on one card, which alone it sees.
+func testGPU(ctx context.Context, run Runner, test, id string) error {
+	if _, err := run(ctx, "env", append(protocol.GPUVariables([]string{id}), test)...); err != nil {
+		return fmt.Errorf("self-test %s: %w", test, err)
 	}
-	return int(a*10 + b)
+	return nil
 }
 
-var (
-	gpuLine      = regexp.MustCompile(`^GPU ([0-9]+):`)
-	instanceLine = regexp.MustCompile(`^\s+MIG\s+(\S+)\s+Device\s+[0-9]+:\s+\(UUID:\s+(MIG-[^)]+)\)`)
-	profileSize  = regexp.MustCompile(`\.([0-9]+)gb`)
-)
-
-// splitCards replaces cards in MIG mode by their instances, which list (the
-// output of nvidia-smi -L) names. A card without instances cannot be used.
-func splitCards(cards []card, list string) []card {
-	instances := make(map[string][]protocol.GPU)
-	index := ""
-	for line := range strings.SplitSeq(list, "\n") {
-		if found := gpuLine.FindStringSubmatch(line); found != nil {
-			index = found[1]
-		} else if found := instanceLine.FindStringSubmatch(line); found != nil {
-			g := protocol.GPU{ID: found[2], Model: "MIG " + found[1]}
-			if size := profileSize.FindStringSubmatch(found[1]); size != nil {
-				n, _ := strconv.ParseInt(size[1], 10, 16) // the pattern lets only digits pass
-				g.Memory = protocol.ByteSize(n) << 30
-			}
-			instances[index] = append(instances[index], g)
-		}
-	}
-	var out []card
-	for _, c := range cards {
-		if !c.mig {
-			out = append(out, c)
-			continue
-		}
-		for _, g := range instances[c.index] {
-			g.Model = c.Model + " " + g.Model
-			g.Capability = c.Capability
-			out = append(out, card{GPU: g, index: g.ID, errors: c.errors})
-		}
-	}
-	return out
-}
-
-// selectCards keeps the cards that CUDA would show: indexes or beginnings of
-// UUIDs in the order given, up to the first that names no card.
-func selectCards(cards []card, visible string) []card {
-	var out []card
-	for name := range strings.SplitSeq(visible, ",") {
-		name = strings.TrimSpace(name)
-		// HTCondor writes CUDA0 for the first card.
-		name = strings.TrimPrefix(name, "CUDA")
-		found := false
-		for _, c := range cards {
-			if name != "" && (c.index == name || len(name) > 4 && strings.HasPrefix(c.ID, name)) {
-				out, found = append(out, c), true
-				break
+// firstFault returns the first text that is a driver's complaint in place of a
+// value. [N/A] and [Not Supported] are answers; [Unknown Error] and ERR! are not.
+func firstFault(names, texts []string) string {
+	for i, text := range texts {
+		for _, sign := range []string{"Error", "ERR!", "lost", "requires reset"} {
+			if strings.Contains(text, sign) {
+				return fmt.Sprintf("%s is %s", names[min(i, len(names)-1)], text)
 			}
 		}
-		if !found {
-			break
-		}
 	}
-	return out
-}
-
-// sound tells whether tasks may be sent to the card.
-func (m *measurement) sound(ctx context.Context, c card) bool {
-	if c.errors != "" {
-		m.problem("gpu %s: %s", c.ID, c.errors)
-		return false
-	}
-	if m.GPUTest == "" {
-		return true
-	}
-	if out, err := m.Run(ctx, "env", "CUDA_VISIBLE_DEVICES="+c.ID, m.GPUTest); err != nil {
-		m.problem("gpu %s: self-test %s: %v %s", c.ID, m.GPUTest, err, firstLine(string(out)))
-		return false
-	}
-	return true
+	return ""
 }

@@ -3,6 +3,7 @@ package hardware
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,7 +70,7 @@ func TestGPUs(t *testing.T) {
 		},
 		{
 			promise: "an old driver that lacks fields is asked for fewer", commands: map[string]string{
-				query + strings.Join(gpuFields, ","):                      `!Field "mig.mode.current" is not a valid field to query.`,
+				query: `!Field "mig.mode.current" is not a valid field to query.`,
 				query + strings.Join(gpuFields[:gpuOldFields], ",") + " ": "0, " + uuidA + ", Tesla K80, 11441, [N/A]\n",
 			},
 			want: []protocol.GPU{{ID: uuidA, Model: "Tesla K80", Memory: 11441 << 20, Tested: true}},
@@ -88,7 +89,7 @@ func TestGPUs(t *testing.T) {
 		{
 			promise: "a card that fails the site's test is untested", commands: map[string]string{
 				query: twoCards,
-				"env CUDA_VISIBLE_DEVICES=" + uuidA + " /opt/test": "ok", "env CUDA_VISIBLE_DEVICES=" + uuidB + " /opt/test": "!wrong sum",
+				"env FLOE_GPUS=" + uuidA + " CUDA_VISIBLE_DEVICES=" + uuidA: "ok", "env FLOE_GPUS=" + uuidB: "!wrong sum",
 			},
 			test: "/opt/test", want: []protocol.GPU{t4, untested}, problem: "wrong sum",
 		},
@@ -126,7 +127,7 @@ func TestRecordedGPU(t *testing.T) {
 	if diff := cmp.Diff(want, got.GPUs); diff != "" || len(report.Problems) > 0 {
 		t.Errorf("GPUs (-want +got):\n%s\n%s", diff, report.String())
 	}
-	if cards := splitCards([]card{{index: "0", mig: true}}, read("list.txt")); len(cards) > 0 {
+	if cards := splitCards([]card{{index: "0", mig: true}}, read("list.txt"), nil); len(cards) > 0 {
 		t.Errorf("a card in MIG mode without instances is offered: %+v", cards)
 	}
 }
@@ -156,12 +157,42 @@ func FuzzNodeText(f *testing.F) {
 	f.Add("    Resource_List.walltime = 12:00:00\n    resources_used.walltime = 00:10:00")
 	f.Add("hard resource_list:         h_rt=36000,s_rt=9:50:00,h_vmem=2G")
 	f.Add("Cpus = 2\nID=\"debian\"")
+	for _, pattern := range []string{"testdata/*/*.txt", "testdata/*/*.xml", "testdata/*/*.csv", "testdata/*/*.json"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(string(text))
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		cards, _ := parseCards(text)
-		for _, c := range append(splitCards(cards, text), selectCards(cards, text)...) {
+		amd, _ := parseAMD([]byte(text))
+		countErrors(amd, []byte(text))
+		var m measurement
+		for _, c := range slices.Concat(splitCards(cards, text, instanceSizes([]byte(text))), m.pick(cards, text, ""), amd) {
 			if c.Memory < 0 || c.Capability < 0 || c.Capability > 10000 {
 				t.Errorf("card %+v", c)
 			}
+		}
+		for _, d := range parseDevices(text) {
+			if c := d.card(); c.Memory < 0 {
+				t.Errorf("device %+v", c)
+			}
+		}
+		parseProperties(text)
+		parseJob(text)
+		parseResourceList(text)
+		if n := parseSize(text); n < 0 || n > protocol.MaxByteSize {
+			t.Errorf("parseSize = %d", n)
+		}
+		if d, ok := parseLimit(text); ok && d < 0 {
+			t.Errorf("parseLimit = %v", d)
 		}
 		if n := countList(text); n < 0 {
 			t.Errorf("countList = %d", n)
@@ -175,13 +206,5 @@ func FuzzNodeText(f *testing.F) {
 		parseMounts(text)
 		parseAd(text)
 		parseRelease(text)
-		parseJob(text)
-		parseResourceList(text)
-		if n := parseSize(text); n < 0 || n > protocol.MaxByteSize {
-			t.Errorf("parseSize = %d", n)
-		}
-		if d, ok := parseLimit(text); ok && d < 0 {
-			t.Errorf("parseLimit = %v", d)
-		}
 	})
 }

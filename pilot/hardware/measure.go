@@ -93,7 +93,7 @@ type measurement struct {
 	Options
 	report Report
 	slot   slot
-	// features are tags that were found beside others.
+	// features are tags that looking for cards found.
 	features []string
 }
 
