@@ -20,12 +20,14 @@ import (
 type Attempt struct {
 	Lease *protocol.Lease
 	// Dir is the attempt's own directory, made by Run and removed by Clean.
-	Dir    string
-	Mover  *stage.Mover
-	Cache  *cache.Store
-	Cores  int
-	GPUs   []string
-	Groups *payload.Groups
+	Dir   string
+	Mover *stage.Mover
+	Cache *cache.Store
+	Cores int
+	GPUs  []string
+	// Obstacle is why the attempt cannot run here at all; nil where it can.
+	Obstacle error
+	Groups   *payload.Groups
 	// Isolation keeps the payload from others; nil does without.
 	Isolation *payload.Isolation
 	// Library runs the predefined modules; see payload.Options.
@@ -90,6 +92,9 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	var err error
 	if a.dir, err = payload.MakeDir(a.Dir); err != nil {
 		return fmt.Errorf("%w: %w", stage.ErrNode, err)
+	}
+	if a.Obstacle != nil {
+		return a.Obstacle
 	}
 	begun := time.Now()
 	doc, err := document(ctx, a.Lease.Steering)

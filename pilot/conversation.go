@@ -476,6 +476,9 @@ func (c *Conversation) Ended(lease protocol.LeaseID) {
 	}
 }
 
+// Retire says that cards are broken: no further task gets them.
+func (c *Conversation) Retire(ids []string) { c.packing.retire(ids) }
+
 // Report takes a report that is on disk, for the exchanges that follow; its payload
 // has ended. It returns false when none will follow: the report stays where it is.
 func (c *Conversation) Report(lease protocol.LeaseID, report *protocol.SignedReport, last bool) bool {

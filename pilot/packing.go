@@ -53,9 +53,9 @@ func (p *packing) hasRoom(l *protocol.Lease) bool {
 		max(1, l.Granted.Cores) <= f.Cores && l.Granted.Memory <= f.Memory && l.Granted.Disk <= f.Disk && l.Granted.GPUs <= cards
 }
 
-// fitsCard tells whether a card is one of those that a lease was granted.
+// fitsCard tells whether a card is sound, and one of those that a lease was granted.
 func fitsCard(l *protocol.Lease, g *protocol.GPU) bool {
-	return g.Memory >= l.Granted.GPUMemory && g.Capability >= l.Granted.GPUCapability
+	return g.Tested && g.Memory >= l.Granted.GPUMemory && g.Capability >= l.Granted.GPUCapability
 }
 
 // finish gives back what an attempt ran on; its disk stays until it has cleaned up.
@@ -66,6 +66,16 @@ func (p *packing) finish(id protocol.LeaseID) {
 }
 
 func (p *packing) release(id protocol.LeaseID) { delete(p.used, id) }
+
+// retire takes cards out of use. They stay in the list, for the coordinators to see.
+func (p *packing) retire(ids []string) {
+	p.all.GPUs = slices.Clone(p.all.GPUs)
+	for i := range p.all.GPUs {
+		if slices.Contains(ids, p.all.GPUs[i].ID) {
+			p.all.GPUs[i].Tested = false
+		}
+	}
+}
 
 // cards are the GPUs that are left.
 func (p *packing) cards() []protocol.GPU {

@@ -18,7 +18,12 @@ func leaseOf(ordinal uint32, r protocol.Requirements) *protocol.Lease {
 func TestPackingTakesAndGivesBack(t *testing.T) {
 	all := protocol.Resources{
 		Cores: 8, Memory: 16 * protocol.GB, Disk: 100 * protocol.GB,
-		GPUs: []protocol.GPU{{ID: "small", Memory: 8 * protocol.GB, Capability: 60}, {ID: "a", Memory: 40 * protocol.GB, Capability: 80}, {ID: "b", Memory: 40 * protocol.GB, Capability: 80}},
+		GPUs: []protocol.GPU{
+			{ID: "small", Memory: 8 * protocol.GB, Capability: 60, Tested: true},
+			{ID: "bad", Memory: 80 * protocol.GB, Capability: 90},
+			{ID: "a", Memory: 40 * protocol.GB, Capability: 80, Tested: true},
+			{ID: "b", Memory: 40 * protocol.GB, Capability: 80, Tested: true},
+		},
 	}
 	p := newPacking(all, time.Time{})
 	first := p.take(leaseOf(1, protocol.Requirements{Cores: 2, Memory: 4 * protocol.GB, GPUs: 1, GPUMemory: 20 * protocol.GB}))
@@ -27,9 +32,9 @@ func TestPackingTakesAndGivesBack(t *testing.T) {
 	}
 	second := p.take(leaseOf(2, protocol.Requirements{GPUs: 1, GPUCapability: 80}))
 	if second.cores != 1 || !slices.Equal(second.gpus, []string{"b"}) {
-		t.Errorf("second = %+v, want one core and a card nobody has", second)
+		t.Errorf("second = %+v, want one core and a sound card that nobody has", second)
 	}
-	want := protocol.Resources{Cores: 5, Memory: 12 * protocol.GB, Disk: 100 * protocol.GB, GPUs: all.GPUs[:1]}
+	want := protocol.Resources{Cores: 5, Memory: 12 * protocol.GB, Disk: 100 * protocol.GB, GPUs: all.GPUs[:2]}
 	if diff := cmp.Diff(want, p.free(time.Now())); diff != "" {
 		t.Errorf("free: %s", diff)
 	}

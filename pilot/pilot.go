@@ -53,9 +53,11 @@ type Config struct {
 	Library []string
 	Logger  *slog.Logger
 
-	// Measure says what the node has, Payload runs what is leased, and BootTime is the
-	// clock of the fence; nil takes hardware.Measure, payload.Run and the kernel's.
+	// Measure says what the node has, Faults what is wrong with cards, Payload runs what
+	// is leased, and BootTime is the clock of the fence; nil takes hardware.Measure,
+	// hardware.Faults, payload.Run and the kernel's.
 	Measure  func(context.Context, hardware.Options) (protocol.Resources, hardware.Report)
+	Faults   func(ctx context.Context, o hardware.Options, cards []string) map[string]string
 	Payload  Payload
 	BootTime func() time.Duration
 }
@@ -203,6 +205,9 @@ func (p *Pilot) clean() {
 func open(c Config, link Coordinators) (*Pilot, error) {
 	if c.Measure == nil {
 		c.Measure = hardware.Measure
+	}
+	if c.Faults == nil {
+		c.Faults = hardware.Faults
 	}
 	if c.Payload == nil {
 		c.Payload = payload.Run

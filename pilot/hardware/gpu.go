@@ -57,10 +57,14 @@ func (m *measurement) gpus(ctx context.Context) []protocol.GPU {
 	var gpus []protocol.GPU
 	sound := int64(0)
 	for _, c := range cards {
+		if m.only != nil && !slices.Contains(m.only, c.ID) {
+			continue
+		}
 		g := c.GPU
 		fault := m.faultOf(ctx, c)
 		if fault != "" {
 			m.problem("gpu %s: %s", c.ID, fault)
+			m.faults[c.ID] = fault
 		} else {
 			g.Tested = true
 			sound++
@@ -73,6 +77,20 @@ func (m *measurement) gpus(ctx context.Context) []protocol.GPU {
 	}
 	m.compareGPUs(sound)
 	return gpus
+}
+
+// Faults looks again at cards that were found before, and says of each that is no
+// longer sound what is wrong with it. Others, which may be at work, are not tested.
+func Faults(ctx context.Context, o Options, ids []string) map[string]string {
+	m := &measurement{Options: o, only: ids}
+	m.fill()
+	found := m.gpus(ctx)
+	for _, id := range ids {
+		if !slices.ContainsFunc(found, func(g protocol.GPU) bool { return g.ID == id }) {
+			m.faults[id] = strings.Join(append([]string{"it is no longer there"}, m.report.Problems...), "; ")
+		}
+	}
+	return m.faults
 }
 
 // compareGPUs sets the cards that the batch system promised beside those found sound.

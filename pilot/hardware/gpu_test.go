@@ -208,3 +208,36 @@ func FuzzNodeText(f *testing.F) {
 		parseRelease(text)
 	})
 }
+
+// TestFaults looks again at cards after a failure.
+func TestFaults(t *testing.T) {
+	test := func(id string) string { return "env FLOE_GPUS=" + id + " " }
+	for _, tt := range []struct {
+		promise  string
+		commands map[string]string
+		ids      []string
+		want     map[string]string
+	}{
+		{"sound cards have none, and others are not tested", map[string]string{query: twoCards, test(uuidA): "ok", test(uuidB): "!busy"}, []string{uuidA}, map[string]string{}},
+		{
+			"memory errors since",
+			map[string]string{query: "0, " + uuidA + ", Tesla T4, 15360, 1, [N/A], 7.5\n", test(uuidA): "ok"},
+			[]string{uuidA},
+			map[string]string{uuidA: "1 uncorrected memory errors"},
+		},
+		{"the site's test", map[string]string{query: twoCards, test(uuidB): "!wrong sum"}, []string{uuidB}, map[string]string{uuidB: "self-test /opt/test: env: exit status 9: wrong sum"}},
+		{
+			"a card that is gone",
+			map[string]string{query: "!hangs"},
+			[]string{uuidA},
+			map[string]string{uuidA: "it is no longer there; gpus: nvidia-smi: no answer in 20s: a card or its driver hangs; no card of NVIDIA is offered"},
+		},
+	} {
+		node := recorded{affinity: 1, free: 1, arch: "x86_64", commands: tt.commands}
+		o := node.options()
+		o.GPUTest = "/opt/test"
+		if diff := cmp.Diff(tt.want, Faults(t.Context(), o, tt.ids)); diff != "" {
+			t.Errorf("%s: faults (-want +got):\n%s", tt.promise, diff)
+		}
+	}
+}

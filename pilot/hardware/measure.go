@@ -95,9 +95,13 @@ type measurement struct {
 	slot   slot
 	// features are tags that looking for cards found.
 	features []string
+	// only are the cards to test; nil is all. faults are those of cards.
+	only   []string
+	faults map[string]string
 }
 
 func (m *measurement) fill() {
+	m.faults = make(map[string]string)
 	if m.Root == nil {
 		m.Root = os.DirFS("/")
 	}
