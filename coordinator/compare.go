@@ -282,7 +282,7 @@ func (p *peers) read(ctx context.Context, id protocol.NodeID, path string, into 
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	return protocol.ReadMessage(body, maxPeerReply, into)
+	return protocol.ReadMessage(body, -1, maxPeerReply, into)
 }
 
 // maxPeerReply bounds what a coordinator reads of another's answer.

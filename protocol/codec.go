@@ -92,18 +92,21 @@ func unmarshal(general cbor.DecMode, b []byte, v any) error {
 // usualMessage is what most messages are shorter than, in bytes.
 const usualMessage = 4 << 10
 
-// ReadUpTo reads r to its end, or until it has a byte more than limit. Most messages
-// take one allocation.
-func ReadUpTo(r io.Reader, limit int64) ([]byte, error) {
-	b := bytes.NewBuffer(make([]byte, 0, usualMessage))
+// ReadUpTo reads r to its end, or until it has a byte more than limit. Where size, as
+// announced, is right, one allocation does; -1 is not known.
+func ReadUpTo(r io.Reader, size, limit int64) ([]byte, error) {
+	if size < 0 || size > usualMessage {
+		size = usualMessage // what is announced may be a lie
+	}
+	b := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // ReadFrom wants room for one more read
 	_, err := b.ReadFrom(io.LimitReader(r, limit+1))
 	return b.Bytes(), err
 }
 
-// ReadMessage reads at most limit bytes from r and decodes them strictly.
-// It returns an *Error of CodeTooLarge or CodeBadRequest.
-func ReadMessage(r io.Reader, limit int64, v any) error {
-	b, err := ReadUpTo(r, limit)
+// ReadMessage reads at most limit bytes from r and decodes them strictly. size is as
+// announced; -1 is not known. It returns an *Error of CodeTooLarge or CodeBadRequest.
+func ReadMessage(r io.Reader, size, limit int64, v any) error {
+	b, err := ReadUpTo(r, size, limit)
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}

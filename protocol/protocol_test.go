@@ -95,11 +95,11 @@ func TestDecodingIsStrict(t *testing.T) {
 
 func TestReadMessageNamesTheLimit(t *testing.T) {
 	var held protocol.HeldLease
-	err := protocol.ReadMessage(strings.NewReader(strings.Repeat("x", 11)), 10, &held)
+	err := protocol.ReadMessage(strings.NewReader(strings.Repeat("x", 11)), 11, 10, &held)
 	if protocol.CodeOf(err) != protocol.CodeTooLarge {
 		t.Errorf("11 bytes under a limit of 10: %v, want too-large", err)
 	}
-	if err := protocol.ReadMessage(strings.NewReader("x"), 10, &held); protocol.CodeOf(err) != protocol.CodeBadRequest {
+	if err := protocol.ReadMessage(strings.NewReader("x"), -1, 10, &held); protocol.CodeOf(err) != protocol.CodeBadRequest {
 		t.Errorf("garbage: %v, want bad-request", err)
 	}
 }

@@ -144,7 +144,7 @@ func (s *Server) readPeer(ctx context.Context, node protocol.NodeID, path string
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return protocol.ReadMessage(resp.Body, 4<<20, into)
+	return protocol.ReadMessage(resp.Body, resp.ContentLength, 4<<20, into)
 }
 
 // mend pulls blobs that this coordinator should have and lacks from its peers.

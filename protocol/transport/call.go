@@ -163,7 +163,7 @@ func (c *Client) once(ctx context.Context, method, path string, f form, header h
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	// Read to the end in any case: a connection is used again only then.
-	answer, err := protocol.ReadUpTo(resp.Body, maxReply)
+	answer, err := protocol.ReadUpTo(resp.Body, resp.ContentLength, maxReply)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s %s: read answer: %w", method, path, err)

@@ -93,7 +93,7 @@ func ReadCBOR(r *http.Request, limit int64, v any) error {
 	if t := mediaType(r.Header); t != TypeCBOR {
 		return protocol.Errorf(protocol.CodeBadRequest, "content type %.40q, want %s", t, TypeCBOR)
 	}
-	err := protocol.ReadMessage(r.Body, limit, v)
+	err := protocol.ReadMessage(r.Body, r.ContentLength, limit, v)
 	var e *protocol.Error
 	var tooLarge *http.MaxBytesError
 	switch {
