@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"floe/protocol"
 	"floe/protocol/transport"
 )
@@ -165,6 +167,20 @@ func (f *fleet) enrolAll(ctx context.Context, grants []protocol.LaunchGrant, off
 	return errors.Join(errs...)
 }
 
+// connect has every pilot speak once: handshakes are not what is measured.
+func (f *fleet) connect(ctx context.Context) error {
+	connecting, ctx := errgroup.WithContext(ctx)
+	connecting.SetLimit(connectAtOnce)
+	for _, p := range f.pilots {
+		connecting.Go(func() error {
+			_, err := p.exchange(ctx, nil, 0, 0)
+			return err
+		})
+	}
+	return connecting.Wait()
+}
+
+// close may be called more than once.
 func (f *fleet) close() {
 	for _, p := range f.pilots {
 		p.client.Close()
@@ -290,6 +306,19 @@ func (p *simulated) report(l *protocol.Lease) (protocol.SignedReport, error) {
 		Modules:    []protocol.ModuleResult{{Tray: "tray", Module: "nothing", Usage: used}},
 		Host:       p.host, Cleaned: true, StartedUnix: now - 1, EndedUnix: now,
 	}, p.key)
+}
+
+// signingCost is how long a pilot takes to make and sign a report.
+func (p *simulated) signingCost() (time.Duration, error) {
+	const times = 2000
+	lease := protocol.Lease{Passkey: "floe_pk_0123456789012345678901234567890123456789012345678901"}
+	began := time.Now()
+	for range times {
+		if _, err := p.report(&lease); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began) / times, nil
 }
 
 // reportAll signs a report on everything held.

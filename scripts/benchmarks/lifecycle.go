@@ -14,6 +14,9 @@ import (
 const (
 	lifecyclePilots = 128
 	lifecycleSlots  = 8
+	// singlePilots have one slot. They are more, because each has one task under way:
+	// an entry of the log would be shared by few.
+	singlePilots = 192
 	// wantedCompactions is how many snapshots the full form sees.
 	wantedCompactions = 3
 	// longestLifecycle ends a full form that never sees them.
@@ -62,7 +65,17 @@ func lifecycle(ctx context.Context, r *run) (result, error) {
 	}
 	space.look(ctx)
 
-	single, bare, err := onePerExchange(ctx, r, c, f, &l, beside)
+	f.close()
+	one, err := newFleetAt(ctx, c, "single", singlePilots, 1)
+	if err != nil {
+		return out, err
+	}
+	defer one.close()
+	single, bare, err := onePerExchange(ctx, r, c, one, &l, beside)
+	if err != nil {
+		return out, err
+	}
+	signing, err := one.pilots[0].signingCost()
 	if err != nil {
 		return out, err
 	}
@@ -84,6 +97,7 @@ func lifecycle(ctx context.Context, r *run) (result, error) {
 	row("1-slot pilots", "%10.0f tasks/s", single.perSecond)
 	row("  exchange p50, p99", "%10.1f, %.1f ms", milliseconds(single.trips.quantile(0.5)), milliseconds(single.trips.quantile(0.99)))
 	row("  CPU per task: coordinators, pilots", "%10.0f, %.0f µs", microseconds(single.coordinator), microseconds(single.generator))
+	row("  of which signing the report", "%10.0f µs", microseconds(signing))
 	row("raw Raft entries", "%10.0f /s", raw)
 	row("bare HTTP/3 round trips", "%10.0f /s, %.0f µs CPU each", bare.perSecond, microseconds(bare.cpu))
 	row("1-slot tasks ÷ bare round trips", "%10.2f by the clock, %.2f by CPU", single.perSecond/bare.perSecond, float64(bare.cpu)/float64(single.cpu()))
@@ -108,11 +122,20 @@ func lifecycle(ctx context.Context, r *run) (result, error) {
 // that others use, too, is slower for both then, and the ratio stays.
 const pairs = 3
 
-// onePerExchange measures pilots with one slot beside HTTP/3 alone. Rates are means,
-// the times of exchanges are those of the last turn.
+// onePerExchange measures pilots with one slot beside as many connections with HTTP/3
+// alone. Rates are means, the times of
+// exchanges those of the last turn.
 func onePerExchange(ctx context.Context, r *run, c *cluster, f *fleet, l *load, d time.Duration) (single rate, alone bare, err error) {
+	e, err := startEcho(ctx, r, len(f.pilots))
+	if err != nil {
+		return single, alone, fmt.Errorf("bare round trips: %w", err)
+	}
+	defer e.close()
+	if err := f.connect(ctx); err != nil {
+		return single, alone, err
+	}
 	for range pairs {
-		b, err := bareTrips(ctx, r, len(f.pilots), d)
+		b, err := e.measure(ctx, d)
 		if err != nil {
 			return single, alone, fmt.Errorf("bare round trips: %w", err)
 		}
