@@ -108,6 +108,7 @@ type Client struct {
 	connecting chan struct{}
 
 	mu        sync.Mutex
+	announced []string // as SetAddresses was last given them
 	addresses []string // shuffled, so that pilots spread over coordinators
 	leader    string
 	// A leader that could not be reached from here is not preferred until then:
@@ -143,11 +144,15 @@ func NewClient(c ClientConfig) (*Client, error) {
 // SetAddresses replaces the addresses, as answers bring them. A session in use
 // stays until it fails. An empty list is ignored.
 func (c *Client) SetAddresses(addresses []string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Equal(c.announced, addresses) {
+		return nil // each answer to a pilot names them
+	}
 	if err := checkAddresses(addresses); err != nil || len(addresses) == 0 {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.announced = slices.Clone(addresses)
 	if sameMembers(c.addresses, addresses) {
 		return nil
 	}
