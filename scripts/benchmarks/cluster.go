@@ -286,6 +286,20 @@ func (c *cluster) usage() (sum usage) {
 	return sum
 }
 
+// restless is for how long rest waits at most.
+const restless = 30 * time.Second
+
+// rest waits until the coordinators have done what an earlier load has left to them,
+// such as sealing its history, so that it is not charged to the next.
+func (c *cluster) rest(ctx context.Context) {
+	for began := time.Now(); time.Since(began) < restless && ctx.Err() == nil; {
+		before := c.usage().CPU
+		if pause(ctx, time.Second); c.usage().CPU-before < 100*time.Millisecond {
+			return
+		}
+	}
+}
+
 // lastWords are the ends of the coordinators' logs, for errors.
 func (c *cluster) lastWords() string {
 	var b strings.Builder

@@ -134,6 +134,7 @@ func onePerExchange(ctx context.Context, r *run, c *cluster, f *fleet, l *load, 
 	if err := f.connect(ctx); err != nil {
 		return single, alone, err
 	}
+	c.rest(ctx)
 	for range pairs {
 		b, err := e.measure(ctx, d)
 		if err != nil {
