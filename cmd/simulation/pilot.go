@@ -513,15 +513,20 @@ func (p *pilot) over(a *attempt) {
 	p.nudge()
 }
 
+// noteUnanswered enters the reports of an exchange that nobody will hear of.
+func (p *pilot) noteUnanswered() {
+	if p.call != nil && !p.call.over && p.request != nil {
+		p.noteReports(p.decode(p.request.Reports), nil)
+	}
+}
+
 // crash kills a pilot, or its whole node: what is in the spool stays.
 func (p *pilot) crash() {
 	p.w.note("%s is killed", p.name)
 	if p.call != nil && !p.call.over {
 		c := p.call
+		p.noteUnanswered()
 		c.over = true
-		if p.request != nil {
-			p.noteReports(p.decode(p.request.Reports), nil)
-		}
 		if p.w.chance(2) { // its connection ends, and the coordinator sees it
 			p.w.after(p.w.between(time.Millisecond, time.Second), func() {
 				for _, gone := range c.gone {

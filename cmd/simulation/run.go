@@ -289,6 +289,9 @@ func (w *World) final(o Options) error {
 		}
 	}
 	b := &w.books
+	for _, p := range w.pilots { // one may be frozen to the end, and not hear what came of its reports
+		p.noteUnanswered()
+	}
 	for i := range b.events {
 		b.history.Observe(int64(b.proposed[i]), int64(b.applied[i]), b.events[i])
 	}
