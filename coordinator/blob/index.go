@@ -46,6 +46,9 @@ func openIndex(path string) (db *bbolt.DB, err error) {
 }
 
 func prepareIndex(path string) (*bbolt.DB, error) {
+	if err := boltfile.Create(path, &bbolt.Options{Timeout: time.Second}); err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", path, err)

@@ -10,5 +10,6 @@
 // as they say, that pages are reached once, that keys rise, that no free page is in
 // use. What values mean is for those who wrote them; bolt keeps no checksums.
 //
-// It changes nothing, and leaves a file that another process has open to bolt.
+// Checking changes nothing, and leaves a file that another process has open to bolt.
+// What is new is made by [Create], so that no file is ever seen half made.
 package boltfile

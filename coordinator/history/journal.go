@@ -56,6 +56,9 @@ func openJournal(path string) (db *bbolt.DB, err error) {
 }
 
 func prepareJournal(path string) (*bbolt.DB, error) {
+	if err := boltfile.Create(path, &bbolt.Options{Timeout: time.Second}); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType,
 		InitialMmapSize: 1 << 30, // address space only: growing would wait for readers

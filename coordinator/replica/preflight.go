@@ -73,12 +73,18 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 		return found{}, fmt.Errorf("%w; %s", err, rejoin(c.Dir))
 	}
 	if !hasLog {
-		if err := createBolt(logPath); err != nil {
+		// An empty file, so that a lost log can be told from a new one.
+		if err := boltfile.Create(logPath, boltOptions(0)); err != nil {
 			return found{}, err
 		}
 	}
 	var stable *stableStore
 	err = boltfile.Guard(stablePath, func() (err error) { stable, err = openStable(stablePath, c.ID); return err })
+	if err == nil && entries.last == 0 && !hasSnapshots(c.Dir) {
+		if err = stable.takeBackFounding(); err != nil {
+			err = errors.Join(err, stable.close())
+		}
+	}
 	if err == nil && !(hasLog && hasStable) {
 		// A synced file whose name a loss of power takes back is a lost file.
 		if err = errors.Join(syncDir(c.Dir), syncDir(filepath.Dir(c.Dir))); err != nil {
@@ -133,15 +139,6 @@ func scanLog(path string, ledger *retention) (s span, err error) {
 		return s, fmt.Errorf("%w: check %s: %w", ErrDamaged, path, err)
 	}
 	return s, nil
-}
-
-// createBolt makes an empty file so that a lost log can be told from a new one.
-func createBolt(path string) error {
-	db, err := bbolt.Open(path, 0o600, boltOptions(0))
-	if err != nil {
-		return openError(path, err)
-	}
-	return db.Close()
 }
 
 // chooseSnapshot verifies the snapshots and makes sure that the newest good one and

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
+
+	"floe/coordinator/boltfile"
 )
 
 // stopped runs a single node that takes two snapshots at 40 and 80 commands, applies
@@ -235,5 +237,25 @@ func TestOpenLocked(t *testing.T) {
 			t.Errorf("second Open = %v, %v, want ErrLocked", r, err)
 		}
 		c.propose(n, "still alive")
+	})
+}
+
+// The term of a founding was written, and power was lost before the members were.
+func TestFoundingThatWasCutShortIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, func(c *Config) {
+			if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			s, err := openStable(filepath.Join(c.Dir, stableFile), c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(s.SetUint64([]byte(raftTermKey), foundingTerm), s.close(), boltfile.Create(filepath.Join(c.Dir, logFile), boltOptions(0)))
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		c.leader()
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"floe/coordinator/boltfile"
 )
 
 // Seed makes the directory of a replica that has not run before: its first and only
@@ -27,7 +29,7 @@ func Seed(dir string, self Member, index, term uint64, s Snapshot) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := createBolt(filepath.Join(dir, logFile)); err != nil {
+	if err := boltfile.Create(filepath.Join(dir, logFile), boltOptions(0)); err != nil {
 		return err
 	}
 	stable, err := openStable(filepath.Join(dir, stableFile), self.ID)

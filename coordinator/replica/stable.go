@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"floe/coordinator/boltfile"
 	"floe/protocol"
 )
 
@@ -60,6 +61,9 @@ var errNotFound = errors.New("not found")
 
 // openStable opens or creates the store for one node id.
 func openStable(path string, id protocol.NodeID) (*stableStore, error) {
+	if err := boltfile.Create(path, boltOptions(0)); err != nil {
+		return nil, err
+	}
 	db, err := bbolt.Open(path, 0o600, boltOptions(0))
 	if err != nil {
 		return nil, openError(path, err)
@@ -184,6 +188,27 @@ func (s *stableStore) get(key []byte) (val []byte, err error) {
 		return err
 	})
 	return val, err
+}
+
+// foundingTerm is the term that raft writes first when it founds a cluster; the members
+// follow in the log. Nobody leads in it, and nobody votes.
+const foundingTerm = 1
+
+// takeBackFounding lets a founding be repeated that was cut short between the term and
+// the members: raft founds nothing where it finds a term, and without members nobody
+// would ever lead. The log is empty, and there are no snapshots.
+func (s *stableStore) takeBackFounding() error {
+	term, err := s.GetUint64([]byte(raftTermKey))
+	if errors.Is(err, errNotFound) || err == nil && term != foundingTerm {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.get(voteKey); !errors.Is(err, errNotFound) {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stableBucket).Delete(termKey) })
 }
 
 func sealValue(key, val []byte) []byte {
