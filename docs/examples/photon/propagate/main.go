@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -21,8 +22,15 @@ func run(arguments []string) error {
 	output := flags.String("output", "", "file for the hits")
 	seed := flags.Uint64("seed", 0, "64-bit seed; must differ between jobs, tasks and datasets")
 	oversize := flags.Float64("oversize", 20, "sensors are enlarged and photons thinned by this factor and its square")
-	threads := flags.Int("threads", 1, "threads; the result does not depend on them")
+	threads := flags.Int("threads", granted(), "threads, where there is no card; the result does not depend on them")
+	card := flags.String("card", os.Getenv("FLOE_GPUS"), "follow photons on this card: OCL-PLATFORM.DEVICE of OpenCL, or a card's name as floe gives it; empty means threads")
+	devices := flags.Bool("devices", false, "list what OpenCL finds, and end")
 	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	if *devices {
+		list, err := runHost(nil, "list")
+		fmt.Print(string(list))
 		return err
 	}
 	if *muonFiles == "" || *output == "" || flags.NArg() > 0 {
@@ -51,11 +59,33 @@ func run(arguments []string) error {
 		steps = muons[i].steps(*seed, density, steps)
 	}
 	number(steps)
-	hits, summary := propagate(*seed, steps, light, ice, newArray(*oversize), *threads)
+	sensors := newArray(*oversize)
+	var hits []Hit
+	var summary Summary
+	if *card != "" {
+		one, _, _ := strings.Cut(*card, ",")
+		var device cardDevice
+		var err error
+		if hits, summary, device, err = propagateOnCard(one, kernelConstants(ice, sensors), *seed, steps, light, ice, sensors); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "photon-propagate: %d photons on %s %s (%s, driver %s)\n", summary.Photons, device.ID, device.Device, device.Platform, device.Driver)
+	} else {
+		hits, summary = propagate(*seed, steps, light, ice, sensors, *threads)
+	}
 	if err := write(*output, hits, muons); err != nil {
 		return err
 	}
-	return report(len(muons), summary)
+	return report(len(muons), *card != "", summary)
+}
+
+// granted is how many cores floe has given.
+func granted() int {
+	n, err := strconv.Atoi(os.Getenv("FLOE_CORES"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
 
 func write(name string, hits []Hit, muons []Muon) error {
@@ -71,9 +101,13 @@ func write(name string, hits []Hit, muons []Muon) error {
 }
 
 // report hands the statistics to floe, or prints them where there is none.
-func report(muons int, s Summary) error {
+func report(muons int, onCard bool, s Summary) error {
+	cards := 0.0
+	if onCard {
+		cards = 1
+	}
 	text, err := json.Marshal(map[string]float64{
-		"muons": float64(muons), "light_steps": float64(s.Steps), "photons": float64(s.Photons),
+		"muons": float64(muons), "cards": cards, "light_steps": float64(s.Steps), "photons": float64(s.Photons),
 		"photons_absorbed": float64(s.Absorbed), "photons_escaped": float64(s.Escaped),
 		"hits": float64(s.Hits), "scatters_per_hit": float64(s.Scatters) / float64(max(s.Hits, 1)),
 	})
