@@ -34,6 +34,8 @@ type Queue struct {
 	// Name and Account are the batch system's queue (partition) and account.
 	Name    string `toml:"name"`
 	Account string `toml:"account"`
+	// Priority orders the site's pilot jobs among the jobs of its own user.
+	Priority int `toml:"priority"`
 	// MaxPilots caps pilot jobs in the batch system, running and queued; MaxQueued
 	// those that have not started; PerPass those submitted in one pass.
 	MaxPilots int `toml:"max_pilots"`
@@ -246,7 +248,7 @@ func (c *Config) Validate() error {
 }
 
 // keys are all keys of the file, for the nearest right one.
-var keys = strings.Fields(`directory queue.type queue.name queue.account queue.max_pilots queue.max_queued queue.per_pass
+var keys = strings.Fields(`directory queue.type queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
 	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test`)

@@ -1,12 +1,15 @@
 package glidein
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"floe/glidein/batch"
@@ -26,9 +29,12 @@ type Ledger struct {
 // Launched is one pilot job.
 type Launched struct {
 	// BatchID is empty until the batch system has answered the submission.
-	BatchID   batch.JobID `json:"batch_id,omitempty"`
-	Shape     string      `json:"shape"`
-	Submitted time.Time   `json:"submitted"`
+	BatchID batch.JobID `json:"batch_id,omitempty"`
+	Shape   string      `json:"shape"`
+	// Leader and Index say which job of which array it is; no leader, no array.
+	Leader    protocol.LaunchID `json:"leader,omitempty"`
+	Index     int               `json:"index,omitempty"`
+	Submitted time.Time         `json:"submitted"`
 }
 
 // openLedger reads the ledger; a missing file is an empty one.
@@ -48,6 +54,43 @@ func openLedger(path string) (*Ledger, error) {
 		l.Jobs = map[protocol.LaunchID]*Launched{}
 	}
 	return l, nil
+}
+
+// place is where a job stands in the batch system's list: the launch lease in its
+// name, and its index.
+type place struct {
+	launch protocol.LaunchID
+	index  int
+}
+
+func (l *Ledger) place(launch protocol.LaunchID) place {
+	if j := l.Jobs[launch]; j != nil && j.Leader != "" {
+		return place{j.Leader, j.Index}
+	}
+	return place{launch: launch}
+}
+
+// launches finds the launch lease of each place. A place that is not there is a
+// stray: of a ledger that was lost, or of another pass.
+func (l *Ledger) launches() map[place]protocol.LaunchID {
+	m := make(map[place]protocol.LaunchID, len(l.Jobs))
+	for launch := range l.Jobs {
+		m[l.place(launch)] = launch
+	}
+	return m
+}
+
+// known are the jobs as a batch system is asked about them.
+func (l *Ledger) known() []batch.Known {
+	all := make([]batch.Known, 0, len(l.Jobs))
+	for launch, j := range l.Jobs {
+		at := l.place(launch)
+		all = append(all, batch.Known{ID: j.BatchID, Launch: at.launch, Index: at.index})
+	}
+	slices.SortFunc(all, func(a, b batch.Known) int {
+		return cmp.Or(strings.Compare(string(a.Launch), string(b.Launch)), a.Index-b.Index)
+	})
+	return all
 }
 
 // save replaces the file and syncs it before the name changes.

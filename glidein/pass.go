@@ -83,7 +83,7 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 		return nil, fmt.Errorf("glidein pass: %w", err)
 	}
 	result := new(Result)
-	entries, batchErr := p.Batch.Status(ctx)
+	entries, batchErr := p.Batch.Status(ctx, ledger.known())
 	if batchErr == nil {
 		p.reconcile(ctx, ledger, entries, result)
 		if err := ledger.save(); err != nil {
@@ -117,22 +117,33 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 // adopted, jobs that have ended are cleaned and reported.
 func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, entries []batch.Entry, result *Result) {
 	seen := map[protocol.LaunchID]bool{}
-	for _, e := range entries {
+	launches := ledger.launches()
+	for i := range entries {
+		e := &entries[i]
 		if e.Launch == "" {
 			continue
 		}
-		known := ledger.Jobs[e.Launch]
+		launch, ok := launches[place{e.Launch, e.Index}]
+		if !ok {
+			launch = stray(e)
+		}
+		known := ledger.Jobs[launch]
 		if e.State == batch.Ended {
 			if err := p.Batch.Clean(ctx, e.ID); err != nil {
-				p.Logger.Warn("ended pilot job not cleaned", "launch", e.Launch, "batch_id", e.ID, "err", err)
-				continue
+				p.Logger.Warn("ended pilot job not cleaned", "launch", launch, "batch_id", e.ID, "err", err)
 			}
 			continue // not seen: it ends below
 		}
-		seen[e.Launch] = true
+		if seen[launch] {
+			continue // listed twice
+		}
+		seen[launch] = true
 		if known == nil {
-			result.Adopted = append(result.Adopted, e.Launch)
-			ledger.Jobs[e.Launch] = &Launched{BatchID: e.ID, Submitted: e.Since}
+			result.Adopted = append(result.Adopted, launch)
+			ledger.Jobs[launch] = &Launched{BatchID: e.ID, Submitted: e.Since}
+			if launch != e.Launch {
+				ledger.Jobs[launch].Leader, ledger.Jobs[launch].Index = e.Launch, e.Index
+			}
 		} else {
 			known.BatchID = e.ID
 		}
@@ -159,6 +170,15 @@ func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, entries []batch.En
 	slices.Sort(result.Adopted)
 }
 
+// stray is the name under which a job of an array is adopted that the ledger
+// does not know: nobody has such a launch lease, so it will be asked to be removed.
+func stray(e *batch.Entry) protocol.LaunchID {
+	if e.Index == 0 {
+		return e.Launch
+	}
+	return protocol.LaunchID(fmt.Sprintf("%s.%d", e.Launch, e.Index))
+}
+
 // request says what is here and how much room there is.
 func (p *Pass) request(ledger *Ledger, entries []batch.Entry, batchErr error, result *Result) *protocol.LaunchRequest {
 	r := &protocol.LaunchRequest{Version: protocol.Version, Ended: result.Ended}
@@ -173,12 +193,13 @@ func (p *Pass) request(ledger *Ledger, entries []batch.Entry, batchErr error, re
 		r.BatchError = batchErr.Error()
 		return r
 	}
-	running := map[protocol.LaunchID]bool{}
-	for _, e := range entries {
-		running[e.Launch] = e.State == batch.Running
+	running := map[place]bool{}
+	for i := range entries {
+		e := &entries[i]
+		running[place{e.Launch, e.Index}] = e.State == batch.Running
 	}
 	for launch, job := range ledger.Jobs {
-		r.Known = append(r.Known, protocol.KnownLaunch{Launch: launch, BatchID: string(job.BatchID), Running: running[launch]})
+		r.Known = append(r.Known, protocol.KnownLaunch{Launch: launch, BatchID: string(job.BatchID), Running: running[ledger.place(launch)]})
 	}
 	slices.SortFunc(r.Known, func(a, b protocol.KnownLaunch) int { return strings.Compare(string(a.Launch), string(b.Launch)) })
 	r.Shapes = []protocol.LaunchShape{{Name: p.shapeName(), Offer: p.offer(), Room: uint32(p.room(result))}}
@@ -230,42 +251,66 @@ func (p *Pass) remove(ctx context.Context, ledger *Ledger, launches []protocol.L
 	}
 }
 
-// submit turns launch leases into pilot jobs, never more than the caps allow.
+// submit turns launch leases into pilot jobs, never more than the caps allow, as
+// arrays where the batch system has them.
 // Leases that were not used are not in the ledger when the next pass lists it,
 // and one that the batch system refused is found to be gone: either way its
 // demand is free again then.
 func (p *Pass) submit(ctx context.Context, ledger *Ledger, grants []protocol.LaunchGrant, result *Result) error {
-	room := p.room(result)
-	for i, g := range grants {
-		if i >= room {
-			p.Logger.Warn("more launch leases than there is room for", "granted", len(grants), "room", room)
-			break
+	if room := p.room(result); len(grants) > room {
+		p.Logger.Warn("more launch leases than there is room for", "granted", len(grants), "room", room)
+		grants = grants[:room]
+	}
+	for some := range slices.Chunk(grants, max(1, p.Batch.Properties().MaxArray)) {
+		err := p.submitTogether(ctx, ledger, some, result)
+		if errors.Is(err, batch.ErrRefused) {
+			// They stay in the ledger: the next pass finds no such jobs and says so.
+			result.Refused = append(result.Refused, fmt.Sprintf("%s: %v", some[0].Launch, err))
+			p.Logger.Error("batch system refused a pilot job", "launch", some[0].Launch, "jobs", len(some), "err", err)
+			return nil // the next ones would be refused, too
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// submitTogether hands in pilot jobs as one submission. The ledger holds them
+// before the batch system does.
+func (p *Pass) submitTogether(ctx context.Context, ledger *Ledger, grants []protocol.LaunchGrant, result *Result) error {
+	jobs := make([]batch.Job, len(grants))
+	for i, g := range grants {
 		job, err := p.prepare(g)
 		if err != nil {
 			return fmt.Errorf("prepare pilot job %s: %w", g.Launch, err)
 		}
-		file, err := p.Batch.WriteSubmitFile(job)
-		if err != nil {
-			return fmt.Errorf("prepare pilot job %s: %w", g.Launch, err)
+		jobs[i] = job
+	}
+	file, err := p.Batch.WriteSubmitFile(jobs)
+	if err != nil {
+		return fmt.Errorf("prepare pilot job %s: %w", grants[0].Launch, err)
+	}
+	for i, g := range grants {
+		l := &Launched{Shape: g.Shape, Submitted: time.Now()}
+		if len(grants) > 1 {
+			l.Leader, l.Index = grants[0].Launch, i
 		}
-		ledger.Jobs[g.Launch] = &Launched{Shape: g.Shape, Submitted: time.Now()}
-		if err := ledger.save(); err != nil {
-			return err
-		}
-		id, err := p.Batch.Submit(ctx, job, file)
-		switch {
-		case err == nil:
-			ledger.Jobs[g.Launch].BatchID = id
-			result.Submitted = append(result.Submitted, g.Launch)
-		case errors.Is(err, batch.ErrRefused):
-			// Stays in the ledger: the next pass finds no such job and says so.
-			result.Refused = append(result.Refused, fmt.Sprintf("%s: %v", g.Launch, err))
-			p.Logger.Error("batch system refused a pilot job", "launch", g.Launch, "err", err)
-			return nil // the next one would be refused, too
-		default:
-			return fmt.Errorf("submit pilot job: %w", err)
-		}
+		ledger.Jobs[g.Launch] = l
+	}
+	if err := ledger.save(); err != nil {
+		return err
+	}
+	ids, err := p.Batch.Submit(ctx, jobs, file)
+	if err != nil {
+		return fmt.Errorf("submit pilot job: %w", err)
+	}
+	if len(ids) != len(grants) {
+		return fmt.Errorf("submit pilot job: %w: %d jobs handed in, %d ids came back", batch.ErrTransient, len(grants), len(ids))
+	}
+	for i, g := range grants {
+		ledger.Jobs[g.Launch].BatchID = ids[i]
+		result.Submitted = append(result.Submitted, g.Launch)
 	}
 	return nil
 }

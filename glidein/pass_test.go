@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,36 +22,59 @@ import (
 
 // fakeBatch is a batch system in memory that can fail in the ways real ones do.
 type fakeBatch struct {
-	jobs      map[protocol.LaunchID]batch.State
+	jobs      map[protocol.LaunchID]batch.State // by launch, or leader.index
+	maxArray  int
+	arrays    []int // sizes of the submissions
 	statusErr error
 	submitErr error
 	// loseAnswer makes Submit take the job and answer an error all the same.
 	loseAnswer bool
+	twice      bool // lists every job twice
 	removed    []batch.JobID
 }
 
-func (f *fakeBatch) Properties() batch.Properties { return batch.Properties{Name: "fake"} }
+func (f *fakeBatch) Properties() batch.Properties {
+	return batch.Properties{Name: "fake", MaxArray: f.maxArray, Lists: true}
+}
 
-func (f *fakeBatch) WriteSubmitFile(job batch.Job) (string, error) {
+func (f *fakeBatch) WriteSubmitFile(jobs []batch.Job) (string, error) {
+	job := &jobs[0]
 	file := filepath.Join(job.Directory, "submit")
 	return file, os.WriteFile(file, []byte("run "+job.Script), 0o600)
 }
 
-func (f *fakeBatch) Submit(_ context.Context, job batch.Job, file string) (batch.JobID, error) {
+func (f *fakeBatch) Submit(_ context.Context, jobs []batch.Job, file string) ([]batch.JobID, error) {
 	if f.submitErr != nil {
-		return "", f.submitErr
+		return nil, f.submitErr
 	}
-	f.jobs[job.Launch] = batch.Queued
+	f.arrays = append(f.arrays, len(jobs))
+	var ids []batch.JobID
+	for i := range jobs {
+		name := jobs[0].Launch
+		if i > 0 {
+			name += protocol.LaunchID(fmt.Sprintf("/%d", i))
+		}
+		f.jobs[name] = batch.Queued
+		ids = append(ids, batch.JobID("id-"+name))
+	}
 	if f.loseAnswer {
-		return "", fmt.Errorf("%w: no answer", batch.ErrTransient)
+		return nil, fmt.Errorf("%w: no answer", batch.ErrTransient)
 	}
-	return batch.JobID("id-" + job.Launch), nil
+	return ids, nil
 }
 
-func (f *fakeBatch) Status(context.Context) ([]batch.Entry, error) {
+func (f *fakeBatch) Status(context.Context, []batch.Known) ([]batch.Entry, error) {
 	var all []batch.Entry
 	for l, s := range f.jobs {
-		all = append(all, batch.Entry{ID: batch.JobID("id-" + l), Launch: l, State: s})
+		e := batch.Entry{ID: batch.JobID("id-" + l), Launch: l, State: s}
+		if leader, index, ok := strings.Cut(string(l), "/"); ok {
+			e.Launch = protocol.LaunchID(leader)
+			e.Index, _ = strconv.Atoi(index)
+		}
+		all = append(all, e)
+		if f.twice {
+			all = append(all, e)
+		}
 	}
 	return all, f.statusErr
 }
@@ -165,6 +189,52 @@ func TestLostAnswerIsAdopted(t *testing.T) {
 	}
 	if last.Shapes[0].Room != 1 {
 		t.Errorf("room = %d, want 1: the lost one counts", last.Shapes[0].Room)
+	}
+}
+
+func TestArraysAreOneSubmission(t *testing.T) {
+	for _, lose := range []bool{false, true} {
+		p, b, c := newPass(t, 5, 5)
+		b.maxArray, b.loseAnswer, b.twice = 3, lose, true
+		_, err := p.Run(t.Context())
+		wantArrays, wantJobs := []int{3, 2}, 5
+		if lose {
+			wantArrays, wantJobs = []int{3}, 3 // the pass ended there
+		}
+		if !slices.Equal(b.arrays, wantArrays) || errors.Is(err, batch.ErrTransient) != lose {
+			t.Fatalf("submissions of %v jobs, %v; want %v", b.arrays, err, wantArrays)
+		}
+		// The second job of the first array runs, the first has ended.
+		b.jobs["l1/1"] = batch.Running
+		delete(b.jobs, "l1")
+		b.loseAnswer, c.want = false, 0
+		r := run(t, p)
+		if r.Running != 1 || r.Queued != wantJobs-2 || len(r.Adopted) != 0 || !slices.Equal(r.Ended, []protocol.LaunchID{"l1"}) {
+			t.Errorf("the pass after = %+v, want one running, %d queued, l1 ended, none adopted", r, wantJobs-2)
+		}
+		last := c.asked[len(c.asked)-1]
+		if want := (protocol.KnownLaunch{Launch: "l2", BatchID: "id-l1/1", Running: true}); !slices.Contains(last.Known, want) {
+			t.Errorf("known to the coordinator: %+v, want %+v among them", last.Known, want)
+		}
+		c.remove = []protocol.LaunchID{"l3"}
+		if run(t, p); !slices.Equal(b.removed, []batch.JobID{"id-l1/2"}) {
+			t.Errorf("removed %v, want the third of the array", b.removed)
+		}
+	}
+}
+
+func TestStrayOfAnArrayIsAdoptedAndRemoved(t *testing.T) {
+	p, b, c := newPass(t, 4, 4)
+	b.jobs["lost/2"] = batch.Queued
+	c.want = 0
+	run(t, p)
+	if want := []protocol.KnownLaunch{{Launch: "lost.2", BatchID: "id-lost/2"}}; !slices.Equal(c.asked[0].Known, want) {
+		t.Fatalf("known to the coordinator: %+v, want %+v", c.asked[0].Known, want)
+	}
+	c.remove = []protocol.LaunchID{"lost.2"}
+	r := run(t, p)
+	if len(r.Adopted) != 0 || r.Queued != 1 || !slices.Equal(b.removed, []batch.JobID{"id-lost/2"}) {
+		t.Errorf("second pass = %+v, removed %v; want it known, and removed", r, b.removed)
 	}
 }
 

@@ -33,7 +33,9 @@ func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
 	}
 	q := p.Config.Queue
 	return batch.Job{
-		Launch: g.Launch, Directory: dir, Script: script, Offer: p.offer(), GPUs: q.GPUs,
+		Launch: g.Launch, Directory: dir, Script: script,
+		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk), GPUs: q.GPUs,
+		Walltime: time.Duration(q.Walltime), Priority: q.Priority,
 		Queue: q.Name, Account: q.Account, Directives: q.Directives,
 	}, nil
 }
@@ -49,7 +51,7 @@ func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(&b, "%s=%s\nexport %s\n", name, quote(c.Env[name]), name)
+		fmt.Fprintf(&b, "%s=%s\nexport %s\n", name, batch.Quote(c.Env[name]), name)
 	}
 	args := []string{
 		"--ticket-file", ticket,
@@ -81,9 +83,9 @@ func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
 	if !p.Batch.Properties().Walltime {
 		args = append(args, "--walltime", time.Duration(c.Queue.Walltime).String())
 	}
-	fmt.Fprintf(&b, "exec %s", quote(c.System.Pilot))
+	fmt.Fprintf(&b, "exec %s", batch.Quote(c.System.Pilot))
 	for _, a := range args {
-		b.WriteString(" " + quote(a))
+		b.WriteString(" " + batch.Quote(a))
 	}
 	b.WriteString("\n")
 	return b.String()
@@ -99,10 +101,7 @@ func (p *Pass) dryRun(result *Result) error {
 	if err != nil {
 		return err
 	}
-	result.SubmitFile, err = p.Batch.WriteSubmitFile(job)
+	result.SubmitFile, err = p.Batch.WriteSubmitFile([]batch.Job{job})
 	result.Reasons = append(result.Reasons, fmt.Sprintf("room for %d more pilot jobs of shape %s", p.room(result), g.Shape))
 	return err
 }
-
-// quote writes s as one word of sh.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -29,7 +29,7 @@ type State uint8
 // The states of a batch job that a pass tells apart.
 const (
 	Queued  State = iota + 1 // waiting for a slot
-	Running                  // its script has started
+	Running                  // its script has started, or is about to
 	Held                     // will not start without a person
 	Ended                    // finished, failed or removed
 )
@@ -57,46 +57,74 @@ type Job struct {
 	Directory string
 	// Script is the file to run, inside Directory.
 	Script string
-	// Offer is what the pilot job asks of the batch system; Remaining is its walltime.
-	Offer protocol.Resources
-	// GPUs is how many graphics cards to ask for.
-	GPUs int
+	// Cores, Memory, Disk, GPUs and Walltime are what the job asks for; 0 asks for
+	// nothing and leaves it to the system's default.
+	Cores    int
+	Memory   protocol.ByteSize
+	Disk     protocol.ByteSize
+	GPUs     int
+	Walltime time.Duration
+	// Priority orders the site's own jobs among themselves: more is sooner, 0 is the
+	// system's default. Most systems let a plain user only go below it.
+	Priority int
 	// Queue, Account and Directives are the site's own words, passed as they are.
 	Queue      string
 	Account    string
 	Directives []string
 }
 
+// Output is the file that what the job prints goes to.
+const Output = "output"
+
 // Entry is one of our jobs as the batch system lists it.
 type Entry struct {
-	ID     JobID
-	Launch protocol.LaunchID // from the job's name; empty when it was cut
+	ID JobID
+	// Launch is what the job's name says: its launch lease, or that of its array's
+	// leader. Empty when the system does not show names.
+	Launch protocol.LaunchID
+	Index  int // in its array, from 0; 0 also for a job that is in none
 	State  State
+	Reason string    // why it waits or is held, in the system's words; may be empty
 	Since  time.Time // zero when the system does not say
+}
+
+// Known is a job that the pass has in its ledger. Systems that cannot list jobs
+// are asked about these; the others have no need of them.
+type Known struct {
+	ID     JobID // empty when the answer to its submission was lost
+	Launch protocol.LaunchID
+	Index  int // in the array that Launch leads
 }
 
 // Properties are what a system can do. Differences between systems are data.
 type Properties struct {
-	Name     string
-	Arrays   bool // several jobs in one submission
+	Name string
+	// MaxArray is the largest number of jobs in one submission; 0 or 1 means one by one.
+	MaxArray int
+	// Lists: Status finds jobs by their names. Without it, a job whose submission was
+	// not answered cannot be found again; its launch lease lapses.
+	Lists    bool
 	GPUs     bool // can be asked for graphics cards
-	Walltime bool // enforces a walltime, so the pilot is told one
+	Walltime bool // enforces a walltime, so the pilot is told one by the system
 }
 
 // System is one batch system, spoken to as the site's own user. Its methods are
 // called by one pass at a time; every method gives up when ctx ends.
 type System interface {
 	Properties() Properties
-	// WriteSubmitFile writes what Submit will hand to the batch system and returns
-	// its path. A dry run stops here.
-	WriteSubmitFile(job Job) (string, error)
-	// Submit hands in one job whose submit file was written, and returns its id.
-	// On ErrTransient the job may exist all the same: the next Status finds it by name.
-	Submit(ctx context.Context, job Job, submitFile string) (JobID, error)
-	// Status lists all our jobs the system still has, many at once.
-	Status(ctx context.Context) ([]Entry, error)
-	// Remove ends a job. Removing one that has ended is no error; one the system
-	// never had is ErrUnknownJob.
+	// WriteSubmitFile writes what Submit will hand to the batch system, into the first
+	// job's directory, and returns its path. More than one job is an array: they ask
+	// for the same. A dry run stops here.
+	WriteSubmitFile(jobs []Job) (string, error)
+	// Submit hands in jobs whose submit file was written, and returns an id for each.
+	// On ErrTransient they may exist all the same: the next Status finds them by name.
+	Submit(ctx context.Context, jobs []Job, submitFile string) ([]JobID, error)
+	// Status lists all our jobs the system still has, many at once. Jobs that have
+	// ended may be listed so, or not at all.
+	Status(ctx context.Context, known []Known) ([]Entry, error)
+	// Remove asks the system to end a job: SIGTERM first, where it can. Removing one
+	// that has ended is no error; one the system never had is ErrUnknownJob, where it
+	// can tell the two apart.
 	Remove(ctx context.Context, id JobID) error
 	// Clean removes what the system keeps of a job that has ended.
 	Clean(ctx context.Context, id JobID) error

@@ -34,7 +34,7 @@ func New(dir string, grace time.Duration) (*System, error) {
 
 // Properties implements batch.System.
 func (s *System) Properties() batch.Properties {
-	return batch.Properties{Name: "local", GPUs: true}
+	return batch.Properties{Name: "local", Lists: true, GPUs: true}
 }
 
 // submitScript records the job's process before it becomes the pilot. Field 22
@@ -48,22 +48,28 @@ cd %[3]s && exec /bin/sh %[4]s
 `
 
 // WriteSubmitFile implements batch.System: the submit file is a shell script.
-func (s *System) WriteSubmitFile(job batch.Job) (string, error) {
+func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
+	job := &jobs[0]
 	name := batch.JobName(job.Launch)
 	file := filepath.Join(job.Directory, "submit.sh")
-	text := fmt.Sprintf(submitScript, name, quote(filepath.Join(s.dir, name, "process")), quote(job.Directory), quote(job.Script))
+	text := fmt.Sprintf(submitScript, name, batch.Quote(filepath.Join(s.dir, name, "process")), batch.Quote(job.Directory), batch.Quote(job.Script))
 	if err := os.WriteFile(file, []byte(text), 0o700); err != nil {
 		return "", fmt.Errorf("write submit file: %w", err)
 	}
 	return file, nil
 }
 
-// quote writes s as one word of sh.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
 // Submit implements batch.System: it starts the process and returns when the
 // process has recorded itself.
-func (s *System) Submit(ctx context.Context, job batch.Job, submitFile string) (batch.JobID, error) {
+func (s *System) Submit(ctx context.Context, jobs []batch.Job, submitFile string) ([]batch.JobID, error) {
+	id, err := s.start(ctx, &jobs[0], submitFile)
+	if err != nil {
+		return nil, err
+	}
+	return []batch.JobID{id}, nil
+}
+
+func (s *System) start(ctx context.Context, job *batch.Job, submitFile string) (batch.JobID, error) {
 	id := batch.JobID(batch.JobName(job.Launch))
 	dir := filepath.Join(s.dir, string(id))
 	if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
@@ -71,7 +77,7 @@ func (s *System) Submit(ctx context.Context, job batch.Job, submitFile string) (
 	} else if err != nil {
 		return "", fmt.Errorf("submit %s: %w: %w", id, batch.ErrTransient, err)
 	}
-	out, err := os.Create(filepath.Join(job.Directory, "output"))
+	out, err := os.Create(filepath.Join(job.Directory, batch.Output))
 	if err != nil {
 		return "", fmt.Errorf("submit %s: %w: %w", id, batch.ErrTransient, err)
 	}
@@ -104,7 +110,7 @@ func (s *System) Submit(ctx context.Context, job batch.Job, submitFile string) (
 }
 
 // Status implements batch.System.
-func (s *System) Status(context.Context) ([]batch.Entry, error) {
+func (s *System) Status(context.Context, []batch.Known) ([]batch.Entry, error) {
 	dirs, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("status: %w: %w", batch.ErrTransient, err)

@@ -38,20 +38,20 @@ func submit(t *testing.T, s *local.System, launch protocol.LaunchID, script stri
 	if err := os.WriteFile(job.Script, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	file, err := s.WriteSubmitFile(job)
+	file, err := s.WriteSubmitFile([]batch.Job{job})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.Submit(t.Context(), job, file)
+	ids, err := s.Submit(t.Context(), []batch.Job{job}, file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return job, id
+	return job, ids[0]
 }
 
 func stateOf(t *testing.T, s *local.System, launch protocol.LaunchID) batch.State {
 	t.Helper()
-	entries, err := s.Status(t.Context())
+	entries, err := s.Status(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +132,8 @@ func TestUnknownJob(t *testing.T) {
 func TestSubmitTwiceIsOneJob(t *testing.T) {
 	s := newSystem(t)
 	job, id := submit(t, s, "l3", "exit 0\n")
-	again, err := s.Submit(t.Context(), job, filepath.Join(job.Directory, "submit.sh"))
-	if err != nil || again != id {
+	again, err := s.Submit(t.Context(), []batch.Job{job}, filepath.Join(job.Directory, "submit.sh"))
+	if err != nil || again[0] != id {
 		t.Errorf("second submit = %q, %v; want %q", again, err, id)
 	}
 }
@@ -146,7 +146,7 @@ func TestRefusedWhenItsShellCannotRecord(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("exit 3\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Submit(context.Background(), job, bad); !errors.Is(err, batch.ErrRefused) {
+	if _, err := s.Submit(context.Background(), []batch.Job{job}, bad); !errors.Is(err, batch.ErrRefused) {
 		t.Errorf("submit = %v, want ErrRefused", err)
 	}
 }
