@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -27,9 +28,12 @@ type Config struct {
 	Env map[string]string `toml:"env"`
 }
 
+// Types are the batch systems that a queue can be of.
+var Types = []string{"local", "slurm"}
+
 // Queue is how pilot jobs go into the batch system.
 type Queue struct {
-	// Type is the batch system: local.
+	// Type is the batch system, one of Types.
 	Type string `toml:"type"`
 	// Name and Account are the batch system's queue (partition) and account.
 	Name    string `toml:"name"`
@@ -208,8 +212,8 @@ func (c *Config) fill(dir string) {
 func (c *Config) Validate() error {
 	var all []error
 	say := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
-	if c.Queue.Type != "local" {
-		say("queue.type %q: want one of local", c.Queue.Type)
+	if !slices.Contains(Types, c.Queue.Type) {
+		say("queue.type %q: want one of %s", c.Queue.Type, strings.Join(Types, ", "))
 	}
 	if c.Queue.Cores < 0 || c.Queue.Cores > protocol.MaxCores {
 		say("queue.cores %d: want 1 to %d", c.Queue.Cores, protocol.MaxCores)

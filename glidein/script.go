@@ -16,6 +16,9 @@ func (p *Pass) jobDir(l protocol.LaunchID) string {
 	return filepath.Join(p.Config.Directory, "jobs", batch.JobName(l))
 }
 
+// ticketFile is the ticket, beside the script.
+const ticketFile = "ticket"
+
 // prepare makes the directory of a pilot job: the ticket, readable by the owner
 // alone, and the script that becomes the pilot.
 func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
@@ -23,17 +26,16 @@ func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return batch.Job{}, err
 	}
-	ticket := filepath.Join(dir, "ticket")
-	if err := os.WriteFile(ticket, []byte(g.Ticket+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, ticketFile), []byte(g.Ticket+"\n"), 0o600); err != nil {
 		return batch.Job{}, err
 	}
 	script := filepath.Join(dir, "pilot.sh")
-	if err := os.WriteFile(script, []byte(p.script(g.Launch, ticket)), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte(p.script(g.Launch)), 0o700); err != nil {
 		return batch.Job{}, err
 	}
 	q := p.Config.Queue
 	return batch.Job{
-		Launch: g.Launch, Directory: dir, Script: script,
+		Launch: g.Launch, Directory: dir, Script: script, Files: []string{ticketFile},
 		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk), GPUs: q.GPUs,
 		Walltime: time.Duration(q.Walltime), Priority: q.Priority,
 		Queue: q.Name, Account: q.Account, Directives: q.Directives,
@@ -41,7 +43,7 @@ func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
 }
 
 // script is what the batch system runs: plain sh, nothing else needed.
-func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
+func (p *Pass) script(launch protocol.LaunchID) string {
 	c := p.Config
 	var b strings.Builder
 	fmt.Fprintf(&b, "#!/bin/sh\n# floe pilot job %s\numask 077\n", launch)
@@ -54,7 +56,7 @@ func (p *Pass) script(launch protocol.LaunchID, ticket string) string {
 		fmt.Fprintf(&b, "%s=%s\nexport %s\n", name, batch.Quote(c.Env[name]), name)
 	}
 	args := []string{
-		"--ticket-file", ticket,
+		"--ticket-file", ticketFile, // the job starts where it is
 		"--launch", string(launch),
 		"--scratch", c.System.Scratch,
 		"--cache", c.System.Cache,

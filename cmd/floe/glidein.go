@@ -22,6 +22,7 @@ import (
 	"floe/glidein"
 	"floe/glidein/batch"
 	"floe/glidein/batch/local"
+	"floe/glidein/batch/slurm"
 	"floe/protocol"
 	"floe/protocol/spool"
 	"floe/protocol/transport"
@@ -202,8 +203,10 @@ func newSystem(c *glidein.Config) (batch.System, error) {
 	switch c.Queue.Type {
 	case "local":
 		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
+	case "slurm":
+		return slurm.New(batch.Tool{}), nil
 	}
-	return nil, usageErrorf("queue.type %q: want local", c.Queue.Type)
+	return nil, usageErrorf("queue.type %q: want one of %s", c.Queue.Type, strings.Join(glidein.Types, ", "))
 }
 
 func printPass(p *printer, r *glidein.Result) {

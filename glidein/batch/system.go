@@ -57,6 +57,10 @@ type Job struct {
 	Directory string
 	// Script is the file to run, inside Directory.
 	Script string
+	// Files are names of other files in Directory that the script reads by these names
+	// in the directory that it starts in: systems without a shared file system send
+	// them along.
+	Files []string
 	// Cores, Memory, Disk, GPUs and Walltime are what the job asks for; 0 asks for
 	// nothing and leaves it to the system's default.
 	Cores    int

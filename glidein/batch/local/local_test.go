@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"floe/glidein/batch"
+	"floe/glidein/batch/batchtest"
 	"floe/glidein/batch/local"
 	"floe/protocol"
 )
@@ -70,6 +71,12 @@ func newSystem(t *testing.T) *local.System {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func TestSystem(t *testing.T) {
+	batchtest.Run(t, func(t *testing.T) batchtest.Target {
+		return batchtest.Target{System: newSystem(t), NeverID: "floe-never", SharedDirectory: true}
+	})
 }
 
 func TestLifeOfAJob(t *testing.T) {
