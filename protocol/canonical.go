@@ -82,6 +82,7 @@ func (u *Usage) WriteCanon(w *canon.Writer) {
 	m.IntIf(8, int64(u.GPUs))
 	m.IntIf(9, u.StageMillis)
 	m.IntIf(10, u.CopyMillis)
+	m.IntIf(11, u.KeptMillis)
 }
 
 // ReadCanon implements canon.Readable.
@@ -109,6 +110,8 @@ func (u *Usage) ReadCanon(r *canon.Reader) {
 			u.StageMillis = n
 		case 10:
 			u.CopyMillis = n
+		case 11:
+			u.KeptMillis = n
 		default:
 			r.Fail()
 		}

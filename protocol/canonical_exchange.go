@@ -84,6 +84,37 @@ func (t *LogTail) ReadCanon(r *canon.Reader) {
 }
 
 // WriteCanon implements canon.Writable.
+func (p *Progress) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Item(1, &p.Lease)
+	if p.Fraction != 0 {
+		m.Field(2)
+		w.Float(p.Fraction)
+	}
+	m.TextIf(3, p.Text)
+	canon.ListIf(m, 4, p.Statistics)
+}
+
+// ReadCanon implements canon.Readable.
+func (p *Progress) ReadCanon(r *canon.Reader) {
+	*p = Progress{}
+	for f := r.Map(); f.Next(); {
+		switch f.Key {
+		case 1:
+			p.Lease.ReadCanon(r)
+		case 2:
+			p.Fraction = r.Float()
+		case 3:
+			p.Text = r.Text()
+		case 4:
+			p.Statistics = canon.List[Statistic](r)
+		default:
+			r.Fail()
+		}
+	}
+}
+
+// WriteCanon implements canon.Writable.
 func (g *GPU) WriteCanon(w *canon.Writer) {
 	m := w.Map()
 	m.Text(1, g.ID)
@@ -165,6 +196,7 @@ func (q *Requirements) WriteCanon(w *canon.Writer) {
 	canon.TextsIf(m, 9, q.Sites)
 	canon.TextsIf(m, 10, q.Tags)
 	canon.ListIf(m, 11, q.Alternatives)
+	m.BoolIf(12, q.Elastic)
 }
 
 // ReadCanon implements canon.Readable. It leaves alternatives to the general
@@ -193,6 +225,8 @@ func (q *Requirements) ReadCanon(r *canon.Reader) {
 			q.Sites = canon.Texts[SiteID](r)
 		case 10:
 			q.Tags = canon.Texts[string](r)
+		case 12:
+			q.Elastic = r.Bool()
 		default:
 			r.Fail()
 		}
@@ -212,6 +246,7 @@ func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	canon.ListIf(m, 8, e.Cached)
 	m.BoolIf(9, e.Leaving)
 	m.TextIf(10, e.Reason)
+	canon.ListIf(m, 11, e.Progress)
 }
 
 // ReadCanon implements canon.Readable.
@@ -239,6 +274,8 @@ func (e *ExchangeRequest) ReadCanon(r *canon.Reader) {
 			e.Leaving = r.Bool()
 		case 10:
 			e.Reason = r.Text()
+		case 11:
+			e.Progress = canon.List[Progress](r)
 		default:
 			r.Fail()
 		}

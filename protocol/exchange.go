@@ -1,5 +1,7 @@
 package protocol
 
+import "fmt"
+
 // EnrolRequest turns a ticket into a pilot's certificate. It is sent to
 // POST /v1/pilots under the server name enrol.<cluster>.
 type EnrolRequest struct {
@@ -44,6 +46,37 @@ type LogTail struct {
 	Data   []byte `cbor:"3,keyasint"`
 }
 
+// Progress is what the payload of a running attempt says of itself. It is leader
+// memory: no word of it enters the record, but for a checkpoint whose pilot falls
+// silent.
+type Progress struct {
+	Lease LeaseID `cbor:"1,keyasint"`
+	// Fraction is how much is done, from 0 to 1, and Text what the payload says beside
+	// it; at most MaxProgressText bytes.
+	Fraction float64 `cbor:"2,keyasint,omitempty"`
+	Text     string  `cbor:"3,keyasint,omitempty"`
+	// Statistics are those it told last, at most MaxProgressStatistics.
+	Statistics []Statistic `cbor:"4,keyasint,omitempty"`
+}
+
+// Check refuses what coordinators would not show.
+func (p *Progress) Check() error {
+	switch {
+	case !(p.Fraction >= 0 && p.Fraction <= 1): // NaN is neither
+		return fmt.Errorf("progress of %v: %v is no fraction", p.Lease, p.Fraction)
+	case len(p.Text) > MaxProgressText:
+		return fmt.Errorf("progress of %v: text of %d bytes, limit %d", p.Lease, len(p.Text), MaxProgressText)
+	case len(p.Statistics) > MaxProgressStatistics:
+		return fmt.Errorf("progress of %v: %d statistics, limit %d", p.Lease, len(p.Statistics), MaxProgressStatistics)
+	}
+	for _, s := range p.Statistics {
+		if err := CheckStatistic(s); err != nil {
+			return fmt.Errorf("progress of %v: %w", p.Lease, err)
+		}
+	}
+	return nil
+}
+
 // ExchangeRequest is the pilot's one hot verb, POST /v1/pilots/exchange: it
 // lists every lease the pilot holds, carries reports and log tails, and says
 // what is free.
@@ -64,6 +97,8 @@ type ExchangeRequest struct {
 	// Leaving says that the pilot ends after this exchange and holds nothing.
 	Leaving bool   `cbor:"9,keyasint,omitempty"`
 	Reason  string `cbor:"10,keyasint,omitempty"`
+	// Progress is what payloads say of themselves, of those that do; at most MaxHeld.
+	Progress []Progress `cbor:"11,keyasint,omitempty"`
 }
 
 // Limits of an exchange, enforced before anything is proposed.
@@ -75,6 +110,9 @@ const (
 	MaxLogTail       = 64 << 10
 	MaxExchangeBytes = 1 << 20
 	MaxWait          = Seconds(300)
+
+	MaxProgressText       = 200
+	MaxProgressStatistics = 16
 )
 
 // OrderKind says what a pilot must do.

@@ -11,9 +11,10 @@ const (
 	FileTrayTemp                        // until the tray has ended
 	FileDatasetTemp                     // until the dataset is final
 	FileSiteTemp                        // until the site removes it
+	FileCheckpoint                      // until its task is ok: what an attempt saved for the next
 )
 
-var fileTypes = [...]string{"", "permanent", "job_temp", "task_temp", "tray_temp", "dataset_temp", "site_temp"}
+var fileTypes = [...]string{"", "permanent", "job_temp", "task_temp", "tray_temp", "dataset_temp", "site_temp", "checkpoint"}
 
 func (t FileType) String() string { return nameOf(fileTypes[:], int(t), "file type") }
 

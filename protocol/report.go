@@ -18,6 +18,7 @@ type Usage struct {
 	GPUs        int      `cbor:"8,keyasint,omitempty" json:"gpus,omitempty"`
 	StageMillis int64    `cbor:"9,keyasint,omitempty" json:"stage_ms" doc:"fetching software and inputs"`
 	CopyMillis  int64    `cbor:"10,keyasint,omitempty" json:"copy_ms" doc:"uploading and verifying outputs"`
+	KeptMillis  int64    `cbor:"11,keyasint,omitempty" json:"kept_ms,omitempty" doc:"wall time of earlier attempts that a checkpoint spared this one"`
 }
 
 // Statistic is one named number a module returned (paper §3.7.2).
@@ -111,7 +112,7 @@ func (r *Report) Check() error {
 		if o.Name == "" || o.URL == "" || o.Digest.IsZero() || o.Size < 0 || len(o.URL) > MaxURL || len(o.Name) > MaxURL || len(o.Published) > MaxURL {
 			return fmt.Errorf("report %v: output %.100q: needs a name, a URL of at most %d bytes, a size and a digest", r.Lease, o.Name, MaxURL)
 		}
-		if _, err := o.Type.MarshalText(); err != nil || o.Type < FilePermanent || o.Type > FileSiteTemp {
+		if _, err := o.Type.MarshalText(); err != nil || o.Type < FilePermanent || o.Type > FileCheckpoint {
 			return fmt.Errorf("report %v: output %.100q: invalid file type %d", r.Lease, o.Name, o.Type)
 		}
 	}

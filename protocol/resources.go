@@ -59,6 +59,9 @@ type Requirements struct {
 	// Alternatives are other shapes under which the task can run instead, such as
 	// one GPU or sixteen cores. They have no alternatives of their own.
 	Alternatives []Requirements `cbor:"11,keyasint,omitempty" json:"alternatives,omitempty"`
+	// Elastic says that the task sizes itself: Walltime is the least that it can use,
+	// and its attempt is given what is left of the pilot's slot.
+	Elastic bool `cbor:"12,keyasint,omitempty" json:"elastic,omitempty"`
 }
 
 // MaxCores and the other limits bound what a requirement may say, so that sums

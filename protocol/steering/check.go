@@ -154,6 +154,7 @@ func (c checker) task(task *Task) {
 	for i := range task.Trays {
 		tray := &task.Trays[i]
 		c.files(where, tray.Resources, tray.Projects)
+		c.checkpoint(&tray.Checkpoint)
 		if len(tray.Modules) == 0 && !c.damaged[tray.Position] {
 			c.warnf(tray.Position, "a tray of %s has no modules: it will do nothing", where)
 		}
@@ -164,6 +165,7 @@ func (c checker) task(task *Task) {
 				c.errorf(module.Position, "a module of %s names neither a program nor a class", where)
 			}
 			c.predefined(module)
+			c.checkpoint(&module.Checkpoint)
 		}
 	}
 }

@@ -61,6 +61,7 @@ type ExpandedTray struct {
 	EnvClear   Flag       `json:"env_clear,omitempty"`
 	Parameters *expr.Dict `json:"parameters"`
 	ExpandedFiles
+	// Modules have their tray's checkpoint where they have none of their own.
 	Modules []ExpandedModule `json:"modules"`
 }
 
@@ -71,10 +72,12 @@ type ExpandedModule struct {
 	Class string `json:"class,omitempty"`
 	Src   string `json:"src,omitempty"`
 	// Args is a string (a command line), an expr.List, an *expr.Dict, or nil.
-	Args       expr.Value `json:"args,omitempty"`
-	EnvShell   string     `json:"env_shell,omitempty"`
-	EnvClear   Flag       `json:"env_clear,omitempty"`
-	Parameters *expr.Dict `json:"parameters"`
+	Args     expr.Value `json:"args,omitempty"`
+	EnvShell string     `json:"env_shell,omitempty"`
+	EnvClear Flag       `json:"env_clear,omitempty"`
+	// Checkpoint is nil where the document says nothing of it.
+	Checkpoint *ExpandedCheckpoint `json:"checkpoint,omitempty"`
+	Parameters *expr.Dict          `json:"parameters"`
 	// Configs are files to write before the module runs: name to content.
 	Configs *expr.Dict `json:"configs,omitempty"`
 	ExpandedFiles
@@ -331,12 +334,12 @@ func (e *expansion) tray(t *Tray, index, iteration int) ExpandedTray {
 		Modules:       make([]ExpandedModule, 0, len(t.Modules)),
 	}
 	for i := range t.Modules {
-		tray.Modules = append(tray.Modules, e.module(&t.Modules[i], i, below(place, "modules", i)))
+		tray.Modules = append(tray.Modules, e.module(&t.Modules[i], &t.Checkpoint, i, below(place, "modules", i)))
 	}
 	return tray
 }
 
-func (e *expansion) module(m *Module, index int, place expr.Place) ExpandedModule {
+func (e *expansion) module(m *Module, tray *Checkpoint, index int, place expr.Place) ExpandedModule {
 	e.scope.enter(m.Parameters, m.Data, place)
 	defer e.scope.leave()
 	module := ExpandedModule{
@@ -345,6 +348,7 @@ func (e *expansion) module(m *Module, index int, place expr.Place) ExpandedModul
 		Src:           e.text(m.Src, below(place, "src")),
 		Args:          e.args(m.Args, below(place, "args")),
 		EnvShell:      e.text(m.EnvShell, below(place, "env_shell")),
+		Checkpoint:    e.checkpoint(&m.Checkpoint, tray, place),
 		Parameters:    e.parameters(m.Parameters, below(place, "parameters")),
 		ExpandedFiles: e.files(place, m.Resources, m.Data, m.Classes, m.Projects),
 	}

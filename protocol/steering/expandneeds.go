@@ -68,7 +68,7 @@ func (e *expansion) readRequirements(r *Requirements, texts *[]string) protocol.
 		*texts = (*texts)[1:]
 		return text
 	}
-	out := protocol.Requirements{OS: r.OS, Tags: r.Tags}
+	out := protocol.Requirements{OS: r.OS, Tags: r.Tags, Elastic: r.Elastic == FlagYes}
 	for _, q := range quantities {
 		text := next()
 		if text == "" {

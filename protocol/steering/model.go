@@ -122,6 +122,10 @@ type Requirements struct {
 	GPUMemory     Expression // GB per device
 	GPUCapability Expression // least compute capability, "7.5"
 
+	// Elastic says that the task sizes itself: Time is the least it can use, and it is
+	// given what is left of the pilot's slot.
+	Elastic Flag
+
 	OS   []string // acceptable platforms
 	Site Expression
 	Tags []string // properties a node must advertise
@@ -139,6 +143,7 @@ type Tray struct {
 	Iterations Expression
 	EnvShell   Expression
 	EnvClear   Flag
+	Checkpoint Checkpoint // for its modules that say nothing
 	Parameters Parameters
 	Resources  []Resource
 	Data       []Data
@@ -159,6 +164,7 @@ type Module struct {
 	Args       Value
 	EnvShell   Expression
 	EnvClear   Flag
+	Checkpoint Checkpoint
 	Parameters Parameters
 	Resources  []Resource
 	Data       []Data
@@ -166,6 +172,25 @@ type Module struct {
 	Projects   []Project
 	// Configs are files to write before the module runs: name to JSON content.
 	Configs Parameters
+}
+
+// Checkpoint says how a module is asked to save its work before its time is over,
+// and what it saves. The zero Checkpoint is silence.
+type Checkpoint struct {
+	Position Position
+	// Signal asks for it: TERM, SIGUSR1; empty is TERM.
+	Signal Expression
+	// Grace is how many seconds there are between the signal and the end.
+	Grace Expression
+	// Files are names and patterns below the working directory, separated by blanks.
+	Files Expression
+	// Exit is the exit code that means: saved, run me again.
+	Exit Expression
+}
+
+// Said reports whether the document says anything of checkpoints here.
+func (c *Checkpoint) Said() bool {
+	return !c.Signal.Empty() || !c.Grace.Empty() || !c.Files.Empty() || !c.Exit.Empty()
 }
 
 // Class is a library of module code to fetch.

@@ -183,7 +183,7 @@ func requirements(alternatives bool) *rapid.Generator[Requirements] {
 			CPU: expression(t, counts, "cpu"), GPU: expression(t, counts, "gpu"), Memory: expression(t, numbers, "memory"),
 			Disk: expression(t, numbers, "disk"), Time: expression(t, numbers, "time"),
 			GPUMemory: expression(t, numbers, "gpu memory"), GPUCapability: expression(t, numbers, "capability"),
-			OS: lists(wordText, 2).Draw(t, "os"), Site: expression(t, anyText, "site"), Tags: lists(wordText, 2).Draw(t, "tags"),
+			Elastic: flags.Draw(t, "elastic"), OS: lists(wordText, 2).Draw(t, "os"), Site: expression(t, anyText, "site"), Tags: lists(wordText, 2).Draw(t, "tags"),
 		}
 		if alternatives {
 			r.Alternatives = lists(requirements(false), 2).Draw(t, "alternatives")
@@ -192,10 +192,17 @@ func requirements(alternatives bool) *rapid.Generator[Requirements] {
 	})
 }
 
+var checkpoints = rapid.Custom(func(t *rapid.T) Checkpoint {
+	return Checkpoint{
+		Signal: expression(t, rapid.SampledFrom([]string{"", "TERM", "sigusr1"}), "signal"), Grace: expression(t, rapid.SampledFrom([]string{"", "30", "1.5e2"}), "grace"),
+		Files: expression(t, anyText, "files"), Exit: expression(t, rapid.SampledFrom([]string{"", "1", "85"}), "exit"),
+	}
+})
+
 var modules = rapid.Custom(func(t *rapid.T) Module {
 	m := Module{
 		Name: anyText.Draw(t, "name"), Class: expression(t, someText, "class"), Src: expression(t, anyText, "src"),
-		EnvShell: expression(t, anyText, "env_shell"), EnvClear: flags.Draw(t, "env_clear"),
+		EnvShell: expression(t, anyText, "env_shell"), EnvClear: flags.Draw(t, "env_clear"), Checkpoint: checkpoints.Draw(t, "checkpoint"),
 		Parameters: parameters(1).Draw(t, "parameters"), Resources: lists(resources, 1).Draw(t, "resources"),
 		Data: lists(data, 2).Draw(t, "data"), Classes: lists(classes, 1).Draw(t, "classes"),
 		Projects: lists(projects, 1).Draw(t, "projects"), Configs: parameters(2).Draw(t, "configs"),
@@ -214,7 +221,7 @@ var modules = rapid.Custom(func(t *rapid.T) Module {
 var trays = rapid.Custom(func(t *rapid.T) Tray {
 	return Tray{
 		Name: anyText.Draw(t, "name"), Iterations: expression(t, counts, "iter"),
-		EnvShell: expression(t, anyText, "env_shell"), EnvClear: flags.Draw(t, "env_clear"),
+		EnvShell: expression(t, anyText, "env_shell"), EnvClear: flags.Draw(t, "env_clear"), Checkpoint: checkpoints.Draw(t, "checkpoint"),
 		Parameters: parameters(0).Draw(t, "parameters"), Data: lists(data, 1).Draw(t, "data"),
 		Classes: lists(classes, 1).Draw(t, "classes"), Projects: lists(projects, 1).Draw(t, "projects"),
 		Resources: lists(resources, 1).Draw(t, "resources"), Modules: lists(modules, 2).Draw(t, "modules"),

@@ -173,6 +173,10 @@ var (
 		goName: "EnvClear", key: "env_clear", xml: "env_clear", form: formFlag,
 		doc: "whether the environment is emptied first",
 	}
+	checkpointField = field{
+		goName: "Checkpoint", key: "checkpoint", xml: "checkpoint", form: formElement, element: &checkpointElement, once: true,
+		doc: "how work is saved before the time is over; a module's replaces its tray's",
+	}
 	compressionField = field{
 		goName: "Compression", key: "compression", xml: "compression", form: formWord, words: compressionWords,
 		doc: "how the file is packed on its way",
@@ -248,6 +252,7 @@ var requirementFields = []field{
 	{goName: "Memory", key: "memory", xml: "memory", form: formQuantity, doc: "GB"},
 	{goName: "Disk", key: "disk", xml: "disk", form: formQuantity, doc: "GB"},
 	{goName: "Time", key: "time", xml: "time", form: formQuantity, doc: "hours"},
+	{goName: "Elastic", key: "elastic", xml: "elastic", form: formFlag, doc: "the task sizes itself: time is the least, and it gets what is left of the slot"},
 	{goName: "GPUMemory", key: "gpu_memory", xml: "gpu_memory", form: formQuantity, doc: "GB per device"},
 	{goName: "GPUCapability", key: "gpu_capability", xml: "gpu_capability", form: formQuantity, doc: "compute capability, such as 7.5"},
 	{goName: "OS", key: "os", xml: "os", form: formWords, doc: "acceptable platforms"},
@@ -276,7 +281,7 @@ var trayElement = element{
 	fields: []field{
 		{goName: "Name", key: "name", xml: "name", form: formText, doc: "name for people and logs"},
 		{goName: "Iterations", key: "iterations", aliases: []string{"iter"}, xml: "iter", form: formCount, doc: "how often the tray runs; $(iter) counts from 0"},
-		envShellField, envClearField,
+		envShellField, envClearField, checkpointField,
 		parametersField, resourcesField, dataField, classesField, projectsField,
 		{goName: "Modules", key: "modules", xml: "module", form: formElements, element: &moduleElement, doc: "steps, run one after another"},
 	},
@@ -290,9 +295,20 @@ var moduleElement = element{
 		{goName: "Class", key: "running_class", aliases: []string{"class"}, xml: "class", form: formExpression, doc: "predefined module, or Python class with the module interface"},
 		{goName: "Src", key: "src", xml: "src", form: formExpression, doc: "program or script, or the file the class is in"},
 		{goName: "Args", key: "args", xml: "args", form: formArguments, once: true, doc: "arguments: a text, a list, or a map"},
-		envShellField, envClearField,
+		envShellField, envClearField, checkpointField,
 		parametersField, resourcesField, dataField, classesField, projectsField,
 		{goName: "Configs", key: "configs", xml: "configs", form: formParameters, doc: "JSON files to write first: name and content"},
+	},
+}
+
+var checkpointElement = element{
+	xml: "checkpoint", noun: "a checkpoint",
+	doc: "How a module saves its work before its time is over, so that another attempt goes on from there.",
+	fields: []field{
+		{goName: "Signal", key: "signal", xml: "signal", form: formExpression, doc: "signal that asks for it, such as SIGUSR1; SIGTERM without"},
+		{goName: "Grace", key: "grace", xml: "grace", form: formQuantity, doc: "seconds between the signal and the end; 20 without"},
+		{goName: "Files", key: "files", xml: "files", form: formExpression, doc: "what is saved: names and patterns, separated by blanks"},
+		{goName: "Exit", key: "exit", xml: "exit", form: formCount, doc: "exit code that means: saved, run me again"},
 	},
 }
 
