@@ -39,10 +39,11 @@ var layers = []struct {
 	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},
 
 	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},
-	{"pilot/payload", []string{"protocol", "protocol/steering", "protocol/steering/expr", "pilot/library"}, "runs what the document expands to"},
+	{"pilot/payload", []string{"protocol", "protocol/steering", "protocol/steering/expr", "pilot/library", "pilot/payload/session"}, "runs what the document expands to"},
+	{"pilot/payload/session", []string{"protocol"}, "payloads speak of statistics and progress as reports and exchanges do"},
 	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
 	{"pilot/library", []string{"protocol", "cache", "pilot/stage"}, "predefined modules move files and unpack archives as the pilot does"},
-	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/stage"}, "puts one pilot together"},
+	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
@@ -55,7 +56,7 @@ var layers = []struct {
 	{"cmd/simulation", []string{"*"}, "drives what decides, of coordinators and pilots, in virtual time"},
 	{"scripts/benchmarks", []string{"*"}, "measures any part of floe, and the whole"},
 	{"cmd/federation", nil, "tests only, which bring all parts together in one bubble"},
-	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/library", "pilot/payload", "pilot/stage"}, "small: no coordinator inside"},
+	{"cmd/floe-pilot", []string{"protocol", "protocol/transport", "cache", "pilot", "pilot/hardware", "pilot/library", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "small: no coordinator inside"},
 }
 
 // keepers are libraries that only the named packages may import.

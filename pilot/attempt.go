@@ -10,6 +10,7 @@ import (
 
 	"floe/cache"
 	"floe/pilot/payload"
+	"floe/pilot/payload/session"
 	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/steering"
@@ -30,14 +31,18 @@ type Attempt struct {
 	Groups   *payload.Groups
 	// Isolation keeps the payload from others; nil does without.
 	Isolation *payload.Isolation
-	// Library runs the predefined modules; see payload.Options.
+	// Library runs the predefined modules, Tool holds the payload's command; see
+	// payload.Options.
 	Library []string
+	Tool    string
 	Logger  *slog.Logger
 	// Payload runs the trays; nil is payload.Run.
 	Payload Payload
 	// Phase and Log hear of progress; nil does without.
 	Phase func(protocol.Phase)
 	Log   func(*payload.Log)
+	// Session hears of the payload's socket; nil does without.
+	Session func(*session.Session)
 	// System is what $system names on this node.
 	System map[string]string
 
@@ -163,7 +168,7 @@ func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payloa
 func (a *Attempt) execute(ctx context.Context, task payload.Task) {
 	granted := &a.Lease.Granted
 	limits := payload.Limits{Walltime: granted.Walltime.Duration(), Memory: granted.Memory, Disk: granted.Disk}
-	options := payload.Options{Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	options := payload.Options{Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
 	if log, err := payload.OpenLog(a.dir.LogPath(), payload.DefaultLogKeep); err == nil {
 		defer log.Close()
 		options.Output = log

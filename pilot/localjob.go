@@ -17,6 +17,7 @@ import (
 	"floe/cache"
 	"floe/pilot/hardware"
 	"floe/pilot/payload"
+	"floe/pilot/payload/session"
 	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/steering"
@@ -103,6 +104,7 @@ type localRun struct {
 	cache    *cache.Store
 	mover    *stage.Mover
 	gpus     []protocol.GPU
+	tool     string // directory of the payloads' command; empty without
 	// made is what each task has left.
 	made map[protocol.TaskIndex][]protocol.FileRecord
 }
@@ -136,6 +138,11 @@ func (r *localRun) open(ctx context.Context) error {
 	}
 	if r.cache, err = cache.Open(cache.Config{Dir: filepath.Join(r.Dir, "cache"), Logger: r.Logger}); err != nil {
 		return err
+	}
+	r.tool = filepath.Join(r.Dir, "bin")
+	if err := errors.Join(os.RemoveAll(r.tool), session.Install(r.tool)); err != nil {
+		r.Logger.Warn("payloads have no "+session.Tool, "err", err)
+		r.tool = ""
 	}
 	r.mover = &stage.Mover{Blobs: blobs, Cache: r.cache, Logger: r.Logger}
 	if slices.ContainsFunc(r.expanded.Tasks, func(t steering.ExpandedTask) bool { return t.Requirements.GPUs > 0 }) {
@@ -235,7 +242,7 @@ func (r *localRun) task(ctx context.Context, index protocol.TaskIndex) (*LocalTa
 	tail := &follower{out: r.Log}
 	a := &Attempt{
 		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus,
-		Groups: r.Groups, Library: r.Library, Logger: r.Logger, Log: tail.follow, System: systemParameters(),
+		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: systemParameters(),
 	}
 	t.Report = a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })
 	err := r.settle(ctx, a, t)

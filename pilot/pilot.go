@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"floe/cache"
 	"floe/pilot/hardware"
 	"floe/pilot/payload"
+	"floe/pilot/payload/session"
 	"floe/protocol"
 	"floe/protocol/spool"
 	"floe/protocol/steering"
@@ -73,6 +75,7 @@ type Pilot struct {
 	spool     *spool.Spool
 	logger    *slog.Logger
 	scratch   string
+	tool      string               // directory of the payloads' command; empty without
 	isolation *payload.Isolation   // nil without
 	claim     *os.File             // keeps later pilots from removing scratch
 	now       func() time.Duration // boot time
@@ -222,6 +225,11 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	var err error
 	if p.scratch, p.claim, err = makeScratch(c.Scratch, link.ID(), c.Logger); err != nil {
 		return nil, fmt.Errorf("%w: scratch: %w", ErrNode, err)
+	}
+	p.tool = filepath.Join(p.scratch, "bin")
+	if err := session.Install(p.tool); err != nil {
+		c.Logger.Warn("payloads have no "+session.Tool, "err", err)
+		p.tool = ""
 	}
 	if p.cache, err = cache.Open(cache.Config{Dir: c.Cache, Quota: c.CacheQuota, Logger: c.Logger}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)

@@ -21,6 +21,7 @@ import (
 	"floe/pilot/hardware"
 	"floe/pilot/library"
 	"floe/pilot/payload"
+	"floe/pilot/payload/session"
 	"floe/protocol"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ const (
 )
 
 func main() {
+	session.Speak()
 	payload.Keep()
 	// SIGTERM means drain; a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

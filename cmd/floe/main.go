@@ -7,12 +7,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"floe/pilot/payload/session"
 	"floe/protocol"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
+	session.Speak()
 	// A shell starts what it runs in the background with Ctrl-C ignored: it is for the
 	// script in front, which then ends what it started in its own order.
 	ends := []os.Signal{syscall.SIGTERM}

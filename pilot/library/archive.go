@@ -154,7 +154,11 @@ func (p *packing) link(name string) (string, error) {
 // write writes the members. Times, owners and all of the mode but whether a file
 // may be executed are left out, so that the bytes depend on names and contents alone.
 func (p *packing) write(ctx context.Context, out io.Writer) error {
-	t := tar.NewWriter(out)
+	return p.writeTo(ctx, tar.NewWriter(out))
+}
+
+// writeTo writes the members behind what a tarball holds already.
+func (p *packing) writeTo(ctx context.Context, t *tar.Writer) error {
 	for _, name := range p.members {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"floe/pilot/library"
+	"floe/pilot/payload/session"
 )
 
 // The test binary becomes a pilot that runs one payload when this variable holds
@@ -30,6 +31,7 @@ type pilotSpec struct {
 }
 
 func TestMain(m *testing.M) {
+	session.Speak()
 	Keep()
 	// And it holds the library, as floe-pilot does.
 	if len(os.Args) == 3 && os.Args[1] == library.Command {

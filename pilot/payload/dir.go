@@ -14,6 +14,7 @@ import (
 //	log     everything the payload prints
 //	shim/   what runs Python classes, where there are any
 //	module-N.*  what a module is told and what it returns
+//	socket  what a payload says to its pilot while it runs (session)
 type Dir string
 
 // MakeDir creates an attempt's directory; it must not exist, so that no

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"floe/pilot/payload/session"
 	"floe/protocol"
 )
 
@@ -118,6 +119,12 @@ func (r *runner) environment(e Environment, step *step) environ {
 	env["TMPDIR"] = r.dir.Temp()
 	env["FLOE_SCRATCH"] = r.dir.Work()
 	env["FLOE_STATISTICS"] = step.statistics
+	if r.session != nil {
+		env[session.Variable] = r.session.Path()
+		if r.options.Tool != "" {
+			env.prepend("PATH", []string{r.options.Tool})
+		}
+	}
 	env["FLOE_DATASET"] = strconv.FormatUint(uint64(r.task.ID.Dataset), 10)
 	env["FLOE_JOB"] = strconv.FormatUint(uint64(r.task.ID.Job), 10)
 	env["FLOE_JOBS"] = strconv.FormatUint(uint64(r.task.Jobs), 10)

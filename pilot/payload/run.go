@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"floe/pilot/payload/session"
 	"floe/protocol"
 	"floe/protocol/steering"
 )
@@ -66,6 +67,10 @@ type Options struct {
 	// Library is the command that runs the predefined modules, library.Program(); a
 	// program that does not hold them leaves it empty, and refuses such modules.
 	Library []string
+	// Tool is a directory with the command of session.Install, for the payload's PATH;
+	// empty does without. Session hears of the attempt's socket, before the first module.
+	Tool    string
+	Session func(*session.Session)
 	// Groups makes control groups; nil does without.
 	Groups *Groups
 	// Isolation keeps payloads from each other and from the pilot; nil does without.
@@ -115,8 +120,9 @@ type runner struct {
 	disk    diskWatch
 	exit    int
 	signal  syscall.Signal
-	counter int      // modules started, to name their files
-	located []string // programs of the module, wherever they are
+	counter int              // modules started, to name their files
+	located []string         // programs of the module, wherever they are
+	session *session.Session // nil where there is no socket
 	// oomKills is the node's count when the task began.
 	oomKills int64
 }
@@ -167,6 +173,7 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 		ctx, cancel = context.WithDeadlineCause(ctx, r.started.Add(r.limits.Walltime), errWalltime)
 		defer cancel()
 	}
+	defer r.converse()()
 	failed, where := r.checkLibrary()
 	if failed == nil {
 		failed, where = r.trays(ctx)
@@ -283,7 +290,9 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		_ = os.Remove(file) // what an earlier module has put there is none of this one's
 	}
 	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
+	told := r.speaker(s)
 	run := r.supervise(ctx, argv, env.list(), s)
+	statistics := told()
 	r.account(tray, label, run)
 	f.stopped, f.detail, f.start, f.killedByGroup = run.stopped, run.detail, run.start, run.groupKills
 	f.exit, f.signal = run.exit, run.signal
@@ -303,7 +312,10 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		path, f.said, f.blames = readResult(m, s)
 	}
 	if f.exit == 0 && f.signal == 0 && f.said == "" {
-		statistics, err := readStatistics(path)
+		left, err := readStatistics(path)
+		if err == nil {
+			statistics, err = join(statistics, left)
+		}
 		if err == nil {
 			r.given = append(r.given, given{tray.Name, tray.Iteration, label, statistics})
 			return nil

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"floe/pilot/payload/session"
 	"floe/protocol"
 )
 
@@ -46,7 +47,7 @@ func parseStatistics(b []byte) ([]protocol.Statistic, error) {
 		if err != nil || text[0] != '-' && (text[0] < '0' || text[0] > '9') {
 			return nil, fmt.Errorf("statistic %q: %.60s is not a finite number", m.Name, text)
 		}
-		s := protocol.Statistic{Name: statisticName(m.Name), Value: value}
+		s := protocol.Statistic{Name: session.StatisticName(m.Name), Value: value}
 		if other, twice := seen[s.Name]; twice {
 			return nil, fmt.Errorf("statistic %q: given twice, also as %q", m.Name, other)
 		}
@@ -58,17 +59,6 @@ func parseStatistics(b []byte) ([]protocol.Statistic, error) {
 	}
 	slices.SortFunc(out, func(a, b protocol.Statistic) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-// statisticName replaces what a name may not hold.
-func statisticName(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._-:/", r):
-			return r
-		}
-		return '_'
-	}, s)
 }
 
 // readStatistics reads what a module left; a file that is not there is no
@@ -102,10 +92,10 @@ type given struct {
 func merge(all []given) ([]protocol.Statistic, error) {
 	prefixes := []func(g given) string{
 		func(given) string { return "" },
-		func(g given) string { return statisticName(g.module) + "/" },
-		func(g given) string { return statisticName(g.module) + ":" + strconv.Itoa(g.iteration) + "/" },
+		func(g given) string { return session.StatisticName(g.module) + "/" },
+		func(g given) string { return session.StatisticName(g.module) + ":" + strconv.Itoa(g.iteration) + "/" },
 		func(g given) string {
-			return statisticName(g.tray) + "/" + statisticName(g.module) + ":" + strconv.Itoa(g.iteration) + "/"
+			return session.StatisticName(g.tray) + "/" + session.StatisticName(g.module) + ":" + strconv.Itoa(g.iteration) + "/"
 		},
 	}
 	type entry struct {

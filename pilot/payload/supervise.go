@@ -52,7 +52,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	_ = os.WriteFile("/proc/"+strconv.Itoa(proc.Pid)+"/oom_score_adj", []byte("500"), 0o644)
 	if kept != nil {
 		r.limits.bound(proc.Pid)
-		kept.send(&keeperSpec{World: r.options.Isolation.world(r.dir, r.task.software(), r.located, int64(r.limits.Memory)), Argv: argv, Env: env, Dir: r.dir.Work()})
+		kept.send(&keeperSpec{World: r.options.Isolation.world(r.dir, r.readable(), r.located, int64(r.limits.Memory)), Argv: argv, Env: env, Dir: r.dir.Work()})
 	}
 
 	e := ending{tree: t, group: group}
