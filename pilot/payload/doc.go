@@ -29,7 +29,8 @@
 //
 // Isolation, where the node allows it, gives each module namespaces of its own:
 // isolation.go finds out, keeper.go is the pilot's side of the process that is the
-// first one in them, keep.go that process, world.go the file system that it builds.
+// first one in them, start.go and fork.go how it comes to be, world.go the file system
+// that it builds.
 // A payload then sees neither the pilot nor another attempt.
 //
 // What it is not: it fetches and stores nothing (stage does), judges no missing

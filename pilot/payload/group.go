@@ -99,7 +99,7 @@ func (g *Groups) open(l Limits, logger *slog.Logger) *group {
 		}
 		return nil
 	}
-	_ = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(2*l.Processes+keeperThreads)), 0o644) // where it is delegated, too
+	_ = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(2*l.Processes+keeperProcesses)), 0o644) // where it is delegated, too
 	events := "memory.events"
 	if g.memory != "memory.max" {
 		events = "memory.oom_control"
@@ -107,11 +107,12 @@ func (g *Groups) open(l Limits, logger *slog.Logger) *group {
 	return &group{dir, filepath.Join(dir, events)}
 }
 
-// add moves a process into the group, before it has children.
-func (g *group) add(pid int) {
-	if g != nil {
-		_ = os.WriteFile(filepath.Join(g.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644) // polling still holds the limit
+// members are the files that a process writes itself into.
+func (g *group) members() []string {
+	if g == nil {
+		return nil
 	}
+	return []string{filepath.Join(g.dir, "cgroup.procs")}
 }
 
 // kills counts the processes the kernel killed at the group's limit.

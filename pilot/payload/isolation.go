@@ -140,21 +140,20 @@ func (i *Isolation) try(scratch string) error {
 		return err
 	}
 	defer log.Close()
-	s, err := startKeeper(log.file)
+	w := i.world(dir, nil, nil, 0)
+	spec := &startSpec{World: &w}
+	s, err := startBy(spec, log.file)
 	if err != nil {
 		return err
 	}
-	s.keeper.send(&keeperSpec{World: i.world(dir, nil, nil, 0)})
-	<-s.exited
-	said := s.keeper.close()
-	state, err := s.proc.Wait()
+	said, state, err := s.keeper.close(func() {})
 	switch {
 	case err != nil:
 		return err
 	case said == nil:
 		return fmt.Errorf("keeper: %v", state)
 	}
-	return said.err()
+	return s.keeper.failure(spec)
 }
 
 // world is what an attempt is shown: software are roots it may read wherever they
@@ -251,24 +250,6 @@ func Conceal() error {
 func isMissing(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTDIR)
 }
-
-// bound has the kernel bound the processes of an isolated payload, which alone
-// are counted for a user namespace since Linux 5.14. Before, and for root, it is the
-// pilot's count and a control group that do so. The bound leaves room above the
-// limit, so that the pilot sees a payload that breaks it.
-func (l *Limits) bound(pid int) {
-	if !kernelCountsByNamespace() {
-		return
-	}
-	most := uint64(2*l.Processes + keeperThreads)
-	var now unix.Rlimit
-	if unix.Prlimit(pid, unix.RLIMIT_NPROC, nil, &now) == nil && now.Max > most {
-		_ = unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: most, Max: most}, nil)
-	}
-}
-
-// keeperThreads is at most what a keeper has itself.
-const keeperThreads = 32
 
 // kernelCountsByNamespace tells whether this is Linux 5.14 or later.
 var kernelCountsByNamespace = sync.OnceValue(func() bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -38,22 +37,20 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	var out ran
 	began := time.Now()
 	group := r.options.Groups.open(r.limits, r.logger)
-	defer group.close()
-	first, err := r.start(argv, env)
+	mark := newMark()
+	spec := &startSpec{Argv: argv, Env: env, Dir: r.dir.Work(), Groups: group.members(), Limits: r.limits.processLimits(mark, r.options.Isolation != nil)}
+	if r.options.Isolation != nil {
+		w := r.options.Isolation.world(r.dir, r.readable(), r.located, int64(r.limits.Memory))
+		spec.World = &w
+	}
+	first, err := r.start(spec)
 	if err != nil {
+		group.close()
 		out.start = err
 		return out
 	}
 	proc, exited, kept := first.proc, first.exited, first.keeper
-	t := newTree(proc.Pid, r.dir.Work(), kept != nil)
-	group.add(proc.Pid)
-	// The kernel, when the node runs out of memory, shall take the payload and
-	// leave the pilot to tell of it. It refuses to lower the number, never to raise it.
-	_ = os.WriteFile("/proc/"+strconv.Itoa(proc.Pid)+"/oom_score_adj", []byte("500"), 0o644)
-	if kept != nil {
-		r.limits.bound(proc.Pid)
-		kept.send(&keeperSpec{World: r.options.Isolation.world(r.dir, r.readable(), r.located, int64(r.limits.Memory)), Argv: argv, Env: env, Dir: r.dir.Work()})
-	}
+	t := newTree(proc.Pid, mark, r.dir.Work(), kept != nil)
 
 	e := ending{tree: t, group: group}
 	defer e.disarm()
@@ -103,23 +100,12 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		}
 		tick.Reset(interval)
 	}
-	var said *keeperReport
-	if kept != nil {
-		said = kept.close()
-	}
-	state, err := proc.Wait()
-	if err != nil {
-		out.start = fmt.Errorf("wait for process %d: %w", proc.Pid, err)
-		return out
-	}
-	out.ended(state, kept)
-	usage, _ := state.SysUsage().(*syscall.Rusage)
-	if kept == nil {
-		t.finish(root, usage)
-	} else {
-		t.finishKept(root, usage, said)
-	}
 	out.stopped, out.detail, out.groupKills = e.why, e.detail, group.kills()
+	if kept != nil {
+		out.endedKept(t, first, spec, root, group)
+	} else {
+		out.endedPlain(t, first, root, group)
+	}
 	out.usage = protocol.Usage{
 		WallMillis: time.Since(began).Milliseconds(), CPUMillis: t.cpu, PeakMemory: t.peak,
 		ReadBytes: t.moved.Read, WriteBytes: t.moved.Written,
@@ -127,27 +113,50 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	return out
 }
 
-// ended notes how the payload's first process ended: as the kernel says, or its
-// keeper, if that lived to tell.
-func (out *ran) ended(state *os.ProcessState, kept *keeper) {
-	status, ok := state.Sys().(syscall.WaitStatus)
-	if !ok {
+// endedPlain notes how the payload's first process ended, and what it used.
+func (out *ran) endedPlain(t *tree, first *started, root traffic, group *group) {
+	defer group.close()
+	state, err := first.proc.Wait()
+	if err != nil {
+		out.start = fmt.Errorf("wait for process %d: %w", first.proc.Pid, err)
 		return
 	}
-	if kept != nil {
-		switch said := kept.first; {
-		case said != nil && said.Failed != "":
-			out.start = said.err()
-			return
-		case said != nil && said.Ended:
-			out.exit, out.signal = said.Exit, said.Signal
-			return
-		case said == nil && !status.Signaled():
-			out.start = fmt.Errorf("%w: the payload's keeper ended: %v", errIsolation, state)
-			return
-		}
-		// Killed with its keeper, or by having made its keeper fail.
+	out.ended(state)
+	usage, _ := state.SysUsage().(*syscall.Rusage)
+	t.finish(root, usage)
+}
+
+// endedKept is endedPlain for a payload that had a keeper, which tells of its end if
+// it lived to do so.
+func (out *ran) endedKept(t *tree, first *started, spec *startSpec, root traffic, group *group) {
+	last, state, err := first.keeper.close(group.close)
+	switch said := first.keeper.first; {
+	case err != nil:
+		out.start = fmt.Errorf("wait for process %d: %w", first.proc.Pid, err)
+	case first.keeper.failure(spec) != nil:
+		out.start = first.keeper.failure(spec)
+	case said != nil && said.Kind == keeperEnded:
+		out.wait(syscall.WaitStatus(said.Status))
+	case said == nil && (state == nil || state.ExitCode() >= 0):
+		out.start = fmt.Errorf("%w: the payload's keeper ended: %v", errIsolation, state)
+	case state != nil:
+		out.ended(state) // it was killed with its keeper
 	}
+	var usage *syscall.Rusage
+	if state != nil {
+		usage, _ = state.SysUsage().(*syscall.Rusage)
+	}
+	t.finishKept(root, usage, last)
+}
+
+// ended notes how a process ended, as the kernel says.
+func (out *ran) ended(state *os.ProcessState) {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok {
+		out.wait(status)
+	}
+}
+
+func (out *ran) wait(status syscall.WaitStatus) {
 	out.exit = status.ExitStatus()
 	if status.Signaled() {
 		out.exit, out.signal = 0, status.Signal()
@@ -155,58 +164,37 @@ func (out *ran) ended(state *os.ProcessState, kept *keeper) {
 }
 
 // start starts the first process: the payload itself, or the keeper that will.
-func (r *runner) start(argv, env []string) (*started, error) {
-	if r.options.Isolation != nil {
-		return startKeeper(r.log.file)
+func (r *runner) start(spec *startSpec) (*started, error) {
+	if keeps.Load() {
+		return startBy(spec, r.log.file)
 	}
+	// A program that cannot start itself as a starter isolates nothing.
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
 	}
 	defer null.Close()
-	proc, exited, err := launch(argv[0], argv, &os.ProcAttr{
-		Dir: r.dir.Work(), Env: env, Files: []*os.File{null, r.log.file, r.log.file},
+	proc, exited, err := launch(spec.Argv[0], spec.Argv, &os.ProcAttr{
+		Dir: spec.Dir, Env: spec.Env, Files: []*os.File{null, r.log.file, r.log.file},
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		return nil, err
 	}
+	for _, l := range spec.Limits {
+		_ = unix.Prlimit(proc.Pid, l.Resource, &unix.Rlimit{Cur: l.Value, Max: l.Value}, nil)
+	}
+	pid := []byte(strconv.Itoa(proc.Pid))
+	for _, group := range spec.Groups {
+		_ = os.WriteFile(group, pid, 0o644) // polling still holds the limits
+	}
+	_ = os.WriteFile("/proc/"+string(pid)+"/oom_score_adj", oomScore, 0o644)
 	return &started{proc: proc, exited: exited}, nil
 }
 
-// launch starts a process and returns a channel that closes when it has ended; it
-// stays a zombie, so that its pid names nothing else.
-func launch(program string, argv []string, attr *os.ProcAttr) (*os.Process, <-chan struct{}, error) {
-	type result struct {
-		proc *os.Process
-		err  error
-	}
-	first, exited := make(chan result, 1), make(chan struct{})
-	go func() {
-		// The kernel sends Pdeathsig when the thread that started the process ends,
-		// so that thread is kept until the process has ended itself.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		var proc *os.Process
-		err := patiently(func() (err error) {
-			proc, err = os.StartProcess(program, argv, attr)
-			return err
-		})
-		first <- result{proc, err}
-		if err != nil {
-			return
-		}
-		for {
-			err := unix.Waitid(unix.P_PID, proc.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if err != unix.EINTR {
-				break
-			}
-		}
-		close(exited)
-	}()
-	s := <-first
-	return s.proc, exited, s.err
-}
+// oomScore has the kernel, when the node runs out of memory, take the payload and
+// leave the pilot to tell of it. It refuses to lower the number, never to raise it.
+var oomScore = []byte("500")
 
 // check ends the payload if it is over a limit.
 func (r *runner) check(e *ending, memory protocol.ByteSize) {

@@ -54,23 +54,42 @@ const rlimitLocks = 10
 // markBase keeps marks away from any number a person would set.
 const markBase = 1 << 40
 
-// newTree adopts a process just started in a scratch directory. It does without
-// the mark where the kernel refuses it. kept says that the process is a keeper.
-func newTree(pid int, scratch string, kept bool) *tree {
-	t := &tree{known: make(map[int]uint64), home: "FLOE_SCRATCH=" + scratch, kept: kept}
-	t.mark = markBase + uint64(os.Getpid())<<20 + lastMark.Add(1)
-	limit := unix.Rlimit{Cur: t.mark, Max: t.mark}
-	if err := unix.Prlimit(pid, rlimitLocks, &limit, nil); err != nil {
-		t.mark = 0
-	}
-	core := unix.Rlimit{}
-	_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &core, nil) // dumps of crashes would fill the scratch disk
-	// The pilot needs processes of its own to end a payload that makes too many.
+// newMark is a mark that no other module has.
+func newMark() uint64 { return markBase + uint64(os.Getpid())<<20 + lastMark.Add(1) }
+
+// processLimits are what the kernel shall keep each process of a module to: a mark,
+// no dumps of crashes, which would fill the scratch disk, and how many processes its
+// user may have. The pilot needs some of its own to end a payload that makes too many.
+//
+// Since Linux 5.14 those of an isolated payload are counted alone. Before, and for
+// root, it is the pilot's count and a control group that bound them. The bound leaves
+// room above the limit, so that the pilot sees a payload that breaks it.
+func (l *Limits) processLimits(mark uint64, kept bool) []resourceLimit {
+	out := []resourceLimit{{rlimitLocks, mark}, {unix.RLIMIT_CORE, 0}}
 	var own unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NPROC, &own) == nil && own.Cur != unix.RLIM_INFINITY {
-		most := own.Cur / 4 * 3
-		_ = unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: most, Max: most}, nil)
+	if unix.Getrlimit(unix.RLIMIT_NPROC, &own) != nil {
+		return out
 	}
+	most := own.Cur
+	if most != unix.RLIM_INFINITY {
+		most = most / 4 * 3
+	}
+	if kept && kernelCountsByNamespace() {
+		most = min(most, uint64(2*l.Processes+keeperProcesses))
+	}
+	if most < own.Max {
+		out = append(out, resourceLimit{unix.RLIMIT_NPROC, most})
+	}
+	return out
+}
+
+// keeperProcesses is what a keeper adds to those of its payload.
+const keeperProcesses = 2
+
+// newTree adopts a process just started in a scratch directory. kept says that the
+// process is a keeper.
+func newTree(pid int, mark uint64, scratch string, kept bool) *tree {
+	t := &tree{known: make(map[int]uint64), home: "FLOE_SCRATCH=" + scratch, kept: kept, mark: mark}
 	t.root, _ = readProcess(pid)
 	t.root.pid = pid
 	// A module may end before the first look: the program just loaded is the least it
@@ -84,6 +103,12 @@ func newTree(pid int, scratch string, kept bool) *tree {
 	t.known[pid] = t.root.start
 	return t
 }
+
+// listsChildren tells whether the kernel lists the children of a process.
+var listsChildren = sync.OnceValue(func() bool {
+	_, ok := children(os.Getpid())
+	return ok
+})
 
 // walks is how often the tree is walked for one look, at most.
 const walks = 16
@@ -106,12 +131,14 @@ func (t *tree) members() []process {
 func (t *tree) walk() (out []process, settled bool) {
 	settled = true
 	self := os.Getpid()
-	listed, ok := children(self)
+	var listed []int
 	next := func(pid int) []int { c, _ := children(pid); return c }
-	if !ok {
+	if !listsChildren() {
 		all := everyProcess()
 		listed = all[self]
 		next = func(pid int) []int { return all[pid] }
+	} else if !t.kept { // else orphans are its keeper's
+		listed, _ = children(self)
 	}
 	queue := []int{t.root.pid}
 	for _, pid := range listed {
@@ -167,7 +194,7 @@ func (t *tree) owns(pid int) bool {
 	if p.session == t.root.pid {
 		return true
 	}
-	if m, ok := mark(pid); ok && t.mark != 0 && m >= markBase {
+	if m, ok := mark(pid); ok && m >= markBase {
 		return m == t.mark
 	}
 	return hasVariable(pid, t.home)
@@ -236,27 +263,26 @@ func (t *tree) finish(root traffic, usage *syscall.Rusage) {
 		return
 	}
 	t.cpu = max(t.cpu, t.reaped+millis(usage))
-	// The kernel counts the pilot's own size before exec into a child's largest
-	// size, so a number below the pilot's own says nothing.
+	// The kernel counts what a process was before its program into its largest size:
+	// the starter, which is small, or the pilot, of which a smaller number says nothing.
 	var own syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &own) == nil && usage.Maxrss > own.Maxrss {
+	if keeps.Load() || syscall.Getrusage(syscall.RUSAGE_SELF, &own) == nil && usage.Maxrss > own.Maxrss {
 		t.peak = max(t.peak, kilobytes(usage.Maxrss))
 	}
 }
 
 // finishKept is finish for a module that had a keeper: last is its last report,
-// nil for none, and usage that of the keeper, which has waited for all others.
+// nil for none, and usage that of a keeper that ended before its time, which has
+// waited for all others.
 func (t *tree) finishKept(root traffic, usage *syscall.Rusage, last *keeperReport) {
 	if last == nil {
 		last = &keeperReport{}
 	}
-	t.moved.Read += max(root.Read, last.Moved.Read)
-	t.moved.Written += max(root.Written, last.Moved.Written)
-	t.peak = max(t.peak, last.First)
-	// As above, with the keeper in the place of the pilot.
-	if last.Used.Peak > last.Own.Peak {
-		t.peak = max(t.peak, last.Used.Peak)
-	}
+	moved := last.moved()
+	t.moved.Read += max(root.Read, moved.Read)
+	t.moved.Written += max(root.Written, moved.Written)
+	t.peak = max(t.peak, protocol.ByteSize(last.Used.Peak), protocol.ByteSize(last.First.Peak))
+	t.cpu = max(t.cpu, last.Used.CPU)
 	if usage != nil {
 		t.cpu = max(t.cpu, millis(usage)-last.Own.CPU)
 	}

@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"unsafe" // for a size
 
 	"golang.org/x/sys/unix"
 )
@@ -34,145 +35,136 @@ type shown struct {
 
 // layer is one mount: a later one lies over an earlier one's part.
 type layer struct {
-	path     string
-	source   int // descriptor of what is seen there; −1 is nothing
-	writable bool
-	file     bool
-	mounted  bool
+	path, source string // an empty source hides
+	writable     bool
+	file         bool
 }
 
-// make builds the world in a mount namespace that this process owns.
-func (w *world) make() error {
+// make adds the calls that build the world in a mount namespace of the process's own.
+func (w *world) make(s *plan) error {
 	// What the node mounts later, as CVMFS does, shall still appear.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("own mounts: %w", err)
+	s.mount("own mounts", "", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
+	all := w.layers()
+	for i, l := range all {
+		if l.source != "" { // opened before anything is laid over it
+			s.open("show "+l.source, l.source, unix.O_PATH, firstLayer+i)
+		}
 	}
-	layers, err := w.layers()
-	if err != nil {
-		return err
-	}
-	if err := everythingReadOnly(); err != nil {
+	if err := everythingReadOnly(s); err != nil {
 		return fmt.Errorf("make the node read-only: %w", err)
 	}
-	if err := w.system(); err != nil {
-		return err
-	}
-	for i := range layers {
-		l := &layers[i]
-		err := l.mount()
-		if l.source >= 0 {
-			_ = unix.Close(l.source)
+	w.system(s)
+	var laid layers
+	var covered []string
+	for i, l := range all {
+		over := laid.over(l.path)
+		if l.source == "" {
+			// What lies in a hidden place, or in the place of a private one, is hidden already.
+			if (over == nil || over.source == over.path) && l.hide(s) {
+				laid, covered = append(laid, l), append(covered, l.path)
+			}
+			continue
 		}
-		if err != nil {
+		l.point(s, over)
+		s.mount("show "+l.path, "/proc/self/fd/"+strconv.Itoa(firstLayer+i), l.path, "", unix.MS_BIND|unix.MS_REC, "")
+		s.add("", unix.SYS_CLOSE, uintptr(firstLayer+i))
+		if l.writable {
+			if err := change(s, "make "+l.path+" writable", l.path, false, 0); err != nil {
+				return err
+			}
+		}
+		laid = append(laid, l)
+	}
+	for _, path := range covered {
+		// The mount points of what is shown in it are made by now.
+		if err := change(s, "hide "+path, path, true, hiddenFlags); err != nil {
 			return err
 		}
 	}
-	for _, l := range layers {
-		if l.source < 0 && l.mounted {
-			// The mount points of what is shown in it are made by now.
-			if err := readOnly(l.path); err != nil {
-				return fmt.Errorf("hide %s: %w", l.path, err)
-			}
-		}
-	}
 	return nil
 }
 
-// layers opens all that stays in sight before anything is laid over it, parents
-// before what lies in them.
-func (w *world) layers() ([]layer, error) {
-	var out []layer
+// firstLayer and what follows are descriptors of what stays in sight, and
+// scratchDescriptor one of many uses: above those that this program has open.
+const (
+	scratchDescriptor = 200
+	firstLayer        = 201
+)
+
+type layers []layer
+
+// layers are all that lies over the node's own files, parents before what lies in
+// them.
+func (w *world) layers() (out layers) {
 	for _, path := range w.Hidden {
-		out = append(out, layer{path: path, source: -1})
-	}
-	add := func(path, source string, writable, file bool) error {
-		fd, err := unix.Open(source, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("show %s: %w", source, err)
-		}
-		out = append(out, layer{path: path, source: fd, writable: writable, file: file})
-		return nil
+		out = append(out, layer{path: path})
 	}
 	for _, path := range w.Private {
-		if err := add(path, w.Temp, true, false); err != nil {
-			return nil, err
-		}
+		out = append(out, layer{path: path, source: w.Temp, writable: true})
 	}
 	for _, s := range w.Shown {
-		if err := add(s.Path, s.Path, s.Writable, s.File); err != nil {
-			return nil, err
-		}
+		out = append(out, layer{path: s.Path, source: s.Path, writable: s.Writable, file: s.File})
 	}
 	slices.SortStableFunc(out, func(a, b layer) int { return cmp.Compare(a.path, b.path) })
-	return out, nil
+	return out
 }
 
-// mount lays a layer over what is there.
-func (l *layer) mount() error {
-	if l.source < 0 {
-		return l.hide()
-	}
-	if err := l.point(); err != nil {
-		return fmt.Errorf("show %s: %w", l.path, err)
-	}
-	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(l.source), l.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("show %s: %w", l.path, err)
-	}
-	if !l.writable {
-		return nil
-	}
-	if err := change(l.path, false); err != nil {
-		return fmt.Errorf("make %s writable: %w", l.path, err)
-	}
-	return nil
-}
-
-// point makes what the layer is mounted on, where a layer below has hidden it.
-func (l *layer) point() error {
-	if _, err := os.Lstat(l.path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if !l.file {
-		return os.MkdirAll(l.path, 0o700)
-	}
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(l.path, nil, 0o600)
-}
-
-// hide puts an empty directory, or an empty file, in a place. What is not there,
-// because a layer below has hidden it already, is hidden.
-func (l *layer) hide() error {
-	info, err := os.Lstat(l.path)
-	if err == nil {
-		if info.IsDir() {
-			err = unix.Mount("floe", l.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=1m")
-		} else {
-			err = unix.Mount(os.DevNull, l.path, "", unix.MS_BIND, "")
+// over is the innermost of the layers that holds a path, or nil.
+func (l layers) over(path string) *layer {
+	for i := len(l) - 1; i >= 0; i-- {
+		if inside(path, []string{l[i].path}) {
+			return &l[i]
 		}
 	}
-	if err != nil && !isMissing(err) {
-		return fmt.Errorf("hide %s: %w", l.path, err)
-	}
-	l.mounted = err == nil
 	return nil
+}
+
+// point makes what the layer is mounted on, where the layer that it lies in has
+// covered it.
+func (l *layer) point(s *plan, over *layer) {
+	if over == nil || over.source == over.path || over.path == l.path {
+		return
+	}
+	rel, _ := filepath.Rel(over.path, l.path) // over holds it
+	at, parts := over.path, strings.Split(rel, "/")
+	for i, part := range parts {
+		at += "/" + part
+		what := "show " + l.path
+		if l.file && i == len(parts)-1 {
+			s.add(what, unix.SYS_MKNODAT, here, s.text(at), unix.S_IFREG|0o600, 0).ignored = ignoring(unix.EEXIST)
+		} else {
+			s.add(what, unix.SYS_MKDIRAT, here, s.text(at), 0o700).ignored = ignoring(unix.EEXIST)
+		}
+	}
+}
+
+// hiddenFlags are those of what lies in a hidden place.
+const hiddenFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// hide puts an empty directory, or an empty file, in a place, if it is there.
+func (l *layer) hide(s *plan) bool {
+	info, err := os.Lstat(l.path)
+	switch {
+	case err != nil && isMissing(err):
+		return false
+	case err == nil && !info.IsDir():
+		s.mount("hide "+l.path, os.DevNull, l.path, "", unix.MS_BIND, "").ignored = missing
+	default:
+		s.mount("hide "+l.path, "floe", l.path, "tmpfs", hiddenFlags, "mode=0755,size=1m").ignored = missing
+	}
+	return true
 }
 
 // system gives the payload its own processes, shared memory and message queues.
-func (w *world) system() error {
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount /proc: %w", err)
-	}
+func (w *world) system(s *plan) {
+	s.mount("mount /proc", "proc", "/proc", "proc", hiddenFlags, "")
 	if os.Getuid() == 0 {
 		// To the kernel this is still the user who may set these.
 		for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"} {
-			err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
-			if err == nil {
-				err = readOnly(path)
-			}
-			if err != nil && !isMissing(err) {
-				return fmt.Errorf("make %s read-only: %w", path, err)
+			if _, err := os.Lstat(path); err == nil {
+				what := "make " + path + " read-only"
+				s.mount(what, path, path, "", unix.MS_BIND|unix.MS_REC, "").ignored = missing
+				_ = change(s, what, path, true, hiddenFlags)
 			}
 		}
 	}
@@ -181,23 +173,28 @@ func (w *world) system() error {
 		options += ",size=" + strconv.FormatInt(w.Shared, 10)
 	}
 	for _, m := range []struct{ path, kind, options string }{{"/dev/shm", "tmpfs", options}, {"/dev/mqueue", "mqueue", ""}} {
-		if info, err := os.Lstat(m.path); err != nil || !info.IsDir() {
-			continue
-		}
-		if err := unix.Mount(m.kind, m.path, m.kind, unix.MS_NOSUID|unix.MS_NODEV, m.options); err != nil {
-			return fmt.Errorf("mount %s: %w", m.path, err)
+		if info, err := os.Lstat(m.path); err == nil && info.IsDir() {
+			s.mount("mount "+m.path, m.kind, m.path, m.kind, unix.MS_NOSUID|unix.MS_NODEV, m.options)
 		}
 	}
-	return nil
 }
 
-// everythingReadOnly makes all mounts read-only: in one call since Linux 5.12, one
-// after another before.
-func everythingReadOnly() error {
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &attr)
-	if !errors.Is(err, unix.ENOSYS) {
-		return err
+// setsAttributes tells whether the kernel changes mounts without remounting them,
+// since Linux 5.12.
+var setsAttributes = sync.OnceValue(func() bool {
+	return !errors.Is(unix.MountSetattr(-1, "", 0, &unix.MountAttr{}), unix.ENOSYS)
+})
+
+// attributes is mount_setattr(2).
+func attributes(s *plan, what, path string, flags uintptr, attr unix.MountAttr) *call {
+	return s.add(what, unix.SYS_MOUNT_SETATTR, here, s.text(path), flags, address(s, &attr), unsafe.Sizeof(attr))
+}
+
+// everythingReadOnly makes all mounts read-only: in one call, or one after another.
+func everythingReadOnly(s *plan) error {
+	if setsAttributes() {
+		attributes(s, "make the node read-only", "/", unix.AT_RECURSIVE, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		return nil
 	}
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -208,37 +205,38 @@ func everythingReadOnly() error {
 		if !ok || kind == "autofs" {
 			continue // what an automounter mounts is its own; asking for it could hang
 		}
-		if err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil && !isMissing(err) {
-			return fmt.Errorf("%s: %w", path, err)
-		}
+		s.mount("make "+path+" read-only", "", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, "").ignored = missing
 	}
 	return nil
 }
 
-func readOnly(path string) error { return change(path, true) }
-
 // change makes one mount read-only or writable and leaves its other flags, which
-// the kernel does not let an unprivileged user clear.
-func change(path string, readOnly bool) error {
+// the kernel does not let an unprivileged user clear: those that are known, or those
+// of the path as it is seen now.
+func change(s *plan, what, path string, readOnly bool, known uintptr) error {
 	var attr unix.MountAttr
 	if readOnly {
 		attr.Attr_set = unix.MOUNT_ATTR_RDONLY
 	} else {
 		attr.Attr_clr = unix.MOUNT_ATTR_RDONLY
 	}
-	err := unix.MountSetattr(unix.AT_FDCWD, path, 0, &attr)
-	if !errors.Is(err, unix.ENOSYS) {
-		return err
+	if setsAttributes() {
+		attributes(s, what, path, 0, attr).ignored = missing
+		return nil
 	}
-	var s unix.Statfs_t
-	if err := unix.Statfs(path, &s); err != nil {
-		return err
+	flags := known
+	if flags == 0 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(path, &st); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		flags = statFlags(st.Flags)
 	}
-	flags := statFlags(s.Flags)
 	if readOnly {
 		flags |= unix.MS_RDONLY
 	}
-	return unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "")
+	s.mount(what, "", path, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "").ignored = missing
+	return nil
 }
 
 // statFlags are the flags of a mount as statfs gives them, without read-only.
