@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"floe/protocol"
-	"floe/protocol/transport"
 )
 
 // trueTask is a dataset whose jobs are one real process each: /bin/true, in an
@@ -134,53 +130,8 @@ func steady(ctx context.Context, done progress, tasks int, budget time.Duration)
 }
 
 func rateOfFloe(ctx context.Context, r *run, budget time.Duration) (float64, error) {
-	c, err := startCluster(ctx, r, 3)
-	if err != nil {
-		return 0, err
-	}
-	defer c.close()
-	const jobs = 1_000_000
-	dataset, err := c.submit(ctx, trueTask, jobs)
-	if err != nil {
-		return 0, err
-	}
-	f := &fleet{c: c, site: "site"}
-	defer f.close()
-	if err := f.join(ctx); err != nil {
-		return 0, err
-	}
-	request := protocol.LaunchRequest{Version: protocol.Version, Shapes: []protocol.LaunchShape{{
-		Name: "node", Offer: protocol.Resources{Cores: runtime.NumCPU(), Memory: 8 * protocol.GB, Disk: 8 * protocol.GB}, Room: 1,
-	}}}
-	var reply protocol.LaunchReply
-	if err := f.launch.CallCBOR(ctx, http.MethodPost, "/v1/sites/launch", &request, &reply, transport.Idempotent()); err != nil {
-		return 0, err
-	}
-	if len(reply.Grants) != 1 {
-		return 0, fmt.Errorf("no launch lease: %v", reply.Reasons)
-	}
-	ticket := filepath.Join(r.dir, "ticket")
-	if err := os.WriteFile(ticket, []byte(reply.Grants[0].Ticket+"\n"), 0o600); err != nil {
-		return 0, err
-	}
-	pilot, err := startProcess(filepath.Join(r.dir, "pilot.log"), nil, filepath.Join(r.bin, "floe-pilot"),
-		"--ticket-file", ticket, "--launch", string(reply.Grants[0].Launch), "--scratch", filepath.Join(r.dir, "scratch"), "--log-level", "warn",
-		"--isolation", "none") // as its peer does without
-	if err != nil {
-		return 0, err
-	}
-	defer pilot.end(20 * time.Second)
-	rate, err := steady(ctx, func(ctx context.Context) (int, error) {
-		d, err := c.dataset(ctx, dataset)
-		if err != nil {
-			return 0, err
-		}
-		return int(d.TaskCounts[protocol.TaskOK.String()]), nil
-	}, jobs, budget)
-	if err != nil {
-		return 0, fmt.Errorf("%w\n%s%s", err, pilot.said(), c.lastWords())
-	}
-	return rate, nil
+	measured, err := measureTrue(ctx, r, trueTasks{coordinators: 3, isolation: "none", budget: budget}) // as its peer does without
+	return measured.rate, err
 }
 
 func rateOfWorkQueue(ctx context.Context, r *run, budget time.Duration) (float64, error) {

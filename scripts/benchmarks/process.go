@@ -76,8 +76,9 @@ func (p *process) kill() {
 // usage is what a process has used since it began.
 type usage struct {
 	CPU              time.Duration
-	RSS, Peak        int64 // bytes
-	Written          int64 // bytes sent to disks
+	Children         time.Duration // of those that have ended
+	RSS, Peak        int64         // bytes
+	Written          int64         // bytes sent to disks
 	Threads, Handles int
 }
 
@@ -92,12 +93,16 @@ func usageOf(pid string) (usage, error) {
 	if len(fields) < 20 {
 		return u, errors.New("short /proc/PID/stat")
 	}
-	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
+	for i, f := range fields[11:15] { // utime, stime, cutime and cstime, in hundredths of a second
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return u, err
 		}
-		u.CPU += time.Duration(n) * 10 * time.Millisecond
+		if i < 2 {
+			u.CPU += time.Duration(n) * 10 * time.Millisecond
+		} else {
+			u.Children += time.Duration(n) * 10 * time.Millisecond
+		}
 	}
 	number := func(file, name string) (n int64) {
 		_, _ = fmt.Sscan(field("/proc/"+pid+"/"+file, name), &n) // 0 where the kernel does not say
@@ -111,4 +116,20 @@ func usageOf(pid string) (usage, error) {
 func (p *process) usage() usage {
 	u, _ := usageOf(strconv.Itoa(p.Pid)) // zero when it has ended
 	return u
+}
+
+// descendants is the processor time of a process's children: of those that have
+// ended, and of those that live.
+func (p *process) descendants() time.Duration {
+	pid := strconv.Itoa(p.Pid)
+	sum := p.usage().Children
+	threads, _ := os.ReadDir("/proc/" + pid + "/task") // none when it has ended
+	for _, thread := range threads {
+		text, _ := os.ReadFile("/proc/" + pid + "/task/" + thread.Name() + "/children")
+		for _, child := range strings.Fields(string(text)) {
+			u, _ := usageOf(child)
+			sum += u.CPU + u.Children
+		}
+	}
+	return sum
 }
