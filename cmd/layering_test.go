@@ -68,7 +68,7 @@ var keepers = map[string][]string{
 	"github.com/minio/sha256-simd":      {"cache"},
 	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
 	"github.com/prometheus/":            {"coordinator"},
-	"github.com/hanwen/go-fuse/":        {"coordinator"}, // its tests
+	"github.com/hanwen/go-fuse/":        {"cache", "coordinator"}, // their tests
 	"github.com/danielgtaylor/huma/":    {"coordinator/server"},
 	"github.com/anishathalye/porcupine": {"cmd/simulation"},
 	"github.com/stretchr/testify":       nil,
