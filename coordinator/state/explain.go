@@ -139,10 +139,7 @@ func (m *Machine) Demand(site protocol.SiteID, offer *protocol.Resources) Demand
 			out.Lacks[lack] += c.count
 			continue
 		}
-		r := &c.requirements
-		if shape > 0 {
-			r = &r.Alternatives[shape-1]
-		}
+		r := shapeOf(&c.requirements, shape)
 		out.Fit += c.count
 		out.Cores += c.count * uint64(max(r.Cores, 1))
 	}

@@ -48,11 +48,14 @@ type release struct {
 
 func newReady() ready { return ready{byKey: new(btree.Map[string, *readyClass])} }
 
+// priorityShift is where the priority stands in the order of lanes.
+const priorityShift = 56
+
 // laneOrder is the order in which lanes are served, smallest first: priority,
 // then finishing jobs before beginning new ones, then older datasets, then the
 // order of the steering file.
 func laneOrder(d *dataset, t protocol.TaskIndex) uint64 {
-	return uint64(MaxPriority-d.priority)<<56 |
+	return uint64(MaxPriority-d.priority)<<priorityShift |
 		uint64(protocol.MaxTasks-1-d.tasks[t].depth)<<44 |
 		uint64(d.id)<<12 | uint64(t)
 }
@@ -157,19 +160,38 @@ func (r *ready) drain(c *readyClass, d *dataset, t protocol.TaskIndex, n uint64,
 }
 
 // best returns the lane to serve next for a pilot at a site, and the shape of its
-// requirements that fits.
+// requirements that fits. A pilot with a card that is free is given what uses it
+// before other tasks of the same priority: cores there are everywhere.
 func (m *Machine) best(site protocol.SiteID, free *protocol.Resources) (ref laneRef, shape uint8, found bool) {
-	var least uint64
+	order, ref, shape, found := m.leastOf(site, free, false)
+	if found && slices.ContainsFunc(free.GPUs, func(g protocol.GPU) bool { return g.Tested }) {
+		if other, r, s, some := m.leastOf(site, free, true); some && other>>priorityShift == order>>priorityShift {
+			return r, s, true
+		}
+	}
+	return ref, shape, found
+}
+
+// leastOf returns the first lane that fits, of all or of those that would use a card.
+func (m *Machine) leastOf(site protocol.SiteID, free *protocol.Resources, card bool) (least uint64, ref laneRef, shape uint8, found bool) {
 	for _, c := range m.ready.active {
 		order, r, _ := c.order.Min()
 		if found && (order > least || order == least && !m.earlier(r, ref)) {
 			continue
 		}
-		if lack, s := Fits(&c.requirements, &c.sites, site, free); lack == LackNothing {
+		if lack, s := Fits(&c.requirements, &c.sites, site, free); lack == LackNothing && (!card || shapeOf(&c.requirements, s).GPUs > 0) {
 			least, ref, shape, found = order, r, s, true
 		}
 	}
-	return ref, shape, found
+	return least, ref, shape, found
+}
+
+// shapeOf returns requirements in one of their shapes.
+func shapeOf(r *protocol.Requirements, shape uint8) *protocol.Requirements {
+	if shape > 0 {
+		return &r.Alternatives[shape-1]
+	}
+	return r
 }
 
 // earlier orders two lanes of the same task.

@@ -107,11 +107,7 @@ func (m *Machine) canaryEnded(l *Lease, host string) {
 
 // partOf is what of a node an attempt used.
 func (v *vertex) partOf(j uint32, shape uint8) NodePart {
-	r := &v.classes[v.classOf(j)].requirements
-	if shape > 0 {
-		r = &r.Alternatives[shape-1]
-	}
-	if r.GPUs > 0 {
+	if shapeOf(&v.classes[v.classOf(j)].requirements, shape).GPUs > 0 {
 		return NodeGPUs
 	}
 	return WholeNode
