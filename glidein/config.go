@@ -79,8 +79,10 @@ type System struct {
 	// the same.
 	Isolation string   `toml:"isolation"`
 	Writable  []string `toml:"writable"`
-	// GPUTest is a program that exits 0 on a sound card; pilots run it.
-	GPUTest string `toml:"gpu_test"`
+	// GPUTest is a program that exits 0 on a sound card, which pilots run in place of
+	// their own test; or none. Cards are the only ones that pilots offer.
+	GPUTest string   `toml:"gpu_test"`
+	Cards   []string `toml:"cards"`
 }
 
 // Size is an amount of bytes written as 2GB, 500MB or a plain number of bytes.
@@ -257,7 +259,7 @@ func (c *Config) Validate() error {
 var keys = strings.Fields(`directory queue.type queue.endpoint queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
-	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test`)
+	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards`)
 
 // nearest suggests the key that differs least from a wrong one.
 func nearest(key string) string {

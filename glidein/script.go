@@ -129,6 +129,9 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 	if c.System.GPUTest != "" {
 		args = append(args, "--gpu-test", c.System.GPUTest)
 	}
+	for _, card := range c.System.Cards {
+		args = append(args, "--card", card)
+	}
 	// A batch system that enforces its walltime tells the pilot itself.
 	if !p.Batch.Properties().Walltime {
 		args = append(args, "--walltime", time.Duration(c.Queue.Walltime).String())

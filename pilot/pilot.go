@@ -38,8 +38,10 @@ type Config struct {
 	Offer protocol.Resources
 	// Tags are the site's own, added to those found on the node.
 	Tags []string
-	// GPUTest is a program that exits 0 on a sound card; empty trusts the driver.
+	// GPUTest and Cards say how cards are tested and which are offered; see
+	// hardware.Options.
 	GPUTest string
+	Cards   []string
 	// Walltime is how long this pilot may run; 0 leaves it to the batch system's variables.
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
@@ -167,6 +169,11 @@ func (p *Pilot) live(ctx context.Context) error {
 	c := p.config
 	offer, report := c.Measure(ctx, measureOptions(&c))
 	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
+	for _, f := range report.Findings {
+		if f.What == hardware.GPUTestFinding {
+			c.Logger.Info("card looked at", "state", f.Source)
+		}
+	}
 	for _, problem := range report.Problems {
 		c.Logger.Warn("node has a problem", "err", problem)
 	}
@@ -281,7 +288,7 @@ func refuse(ctx context.Context, c *Config, err error) error {
 }
 
 func measureOptions(c *Config) hardware.Options {
-	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer, Tags: c.Tags, GPUTest: c.GPUTest}
+	o := hardware.Options{Scratch: c.Scratch, Limit: c.Offer, Tags: c.Tags, GPUTest: c.GPUTest, Cards: c.Cards}
 	if c.Walltime > 0 {
 		o.End = time.Now().Add(c.Walltime)
 	}

@@ -86,7 +86,8 @@ func newRoot() *cobra.Command {
 	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
 	f.Int64Var(&o.disk, "disk", 0, "offer at most so much scratch disk, in bytes")
 	f.StringSliceVar(&o.tags, "tag", nil, "a property of this node that tasks can ask for")
-	f.StringVar(&o.gpuTest, "gpu-test", "", "program that exits 0 on a sound card, run once for each")
+	f.StringVar(&o.gpuTest, "gpu-test", "", "program that exits 0 on a sound card, in place of the pilot's own test; none trusts what the drivers list")
+	f.StringSliceVar(&o.cards, "card", nil, "offer this card, as hwdetect names it, and no others")
 	f.DurationVar(&o.walltime, "walltime", 0, "leave after this long; default: what the batch system says")
 	f.DurationVar(&o.idle, "idle", 10*time.Minute, "leave after this long without work")
 	f.StringVar(&o.isolation, "isolation", "auto", "keep payloads from each other and from the pilot by namespaces: auto (where the node allows it), none or require")
@@ -104,6 +105,7 @@ type options struct {
 	cores                                                                int
 	tags, hide, writable                                                 []string
 	gpuTest                                                              string
+	cards                                                                []string
 	walltime, idle                                                       time.Duration
 	tcp                                                                  bool
 }
@@ -138,7 +140,7 @@ func (o *options) run(ctx context.Context) error {
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		Offer: protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
-		Tags:  o.tags, GPUTest: o.gpuTest,
+		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
 	})
@@ -214,7 +216,8 @@ func detectCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&o.Scratch, "scratch", os.TempDir(), "directory whose free space is offered")
 	c.Flags().StringSliceVar(&o.Tags, "tag", nil, "a property of this node that tasks can ask for")
-	c.Flags().StringVar(&o.GPUTest, "gpu-test", "", "program that exits 0 on a sound card, run once for each")
+	c.Flags().StringVar(&o.GPUTest, "gpu-test", "", "program that exits 0 on a sound card, in place of the pilot's own test; none trusts what the drivers list")
+	c.Flags().StringSliceVar(&o.Cards, "card", nil, "offer this card, as hwdetect names it, and no others")
 	c.Flags().DurationVar(&walltime, "walltime", 0, "how long the slot lasts, where the batch system does not say")
 	c.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
 	return c

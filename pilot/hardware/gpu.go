@@ -50,33 +50,63 @@ func (m *measurement) gpus(ctx context.Context) []protocol.GPU {
 	amd := m.probe(ctx, vendorAMD, m.amd)
 	cards := slices.Concat(m.nvidiaVisible(nvidia), m.amdVisible(amd, len(nvidia) == 0))
 	cards = append(cards, m.opencl(ctx, len(nvidia) > 0, len(amd) > 0)...)
+	cards = m.chosen(cards)
 	if len(cards) > maxGPUs {
 		m.problem("gpus: %d devices; only the first %d are offered", len(cards), maxGPUs)
 		cards = cards[:maxGPUs]
 	}
+	if m.only != nil {
+		cards = slices.DeleteFunc(cards, func(c card) bool { return !slices.Contains(m.only, c.ID) })
+	}
+	results := m.test(ctx, cards)
+	m.adviseOpenCL(results)
 	var gpus []protocol.GPU
 	sound := int64(0)
-	for _, c := range cards {
-		if m.only != nil && !slices.Contains(m.only, c.ID) {
-			continue
-		}
-		g := c.GPU
-		fault := m.faultOf(ctx, c)
-		if fault != "" {
-			m.problem("gpu %s: %s", c.ID, fault)
-			m.faults[c.ID] = fault
+	for i, c := range cards {
+		g, result := c.GPU, results[i]
+		if result.fault != "" {
+			m.problem("gpu %s: %s", c.ID, result.fault)
+			m.faults[c.ID] = result.fault
 		} else {
 			g.Tested = true
 			sound++
 			if c.vendor == vendorNVIDIA || c.vendor == vendorAMD {
 				m.features = append(m.features, "gpu-"+strings.ToLower(c.vendor))
 			}
+			m.find(GPUTestFinding, g.ID, result.by)
 		}
 		m.find("gpu", g.Model, fmt.Sprintf("%s: %s, %v, capability %d, tested %v", c.tool, g.ID, g.Memory, g.Capability, g.Tested))
 		gpus = append(gpus, g)
 	}
 	m.compareGPUs(sound)
 	return gpus
+}
+
+// chosen keeps the cards that the site names, where it names any.
+func (m *measurement) chosen(cards []card) []card {
+	if len(m.Cards) == 0 {
+		return cards
+	}
+	var kept []card
+	for _, id := range m.Cards {
+		if i := slices.IndexFunc(cards, func(c card) bool { return c.ID == id }); i >= 0 {
+			kept = append(kept, cards[i])
+		} else {
+			m.problem("gpu %s: the site names it, and it is not there or not given to this slot", id)
+		}
+	}
+	return kept
+}
+
+// adviseOpenCL advertises OpenCL for cards by the self-tests, where these ran, and not
+// by what is listed.
+func (m *measurement) adviseOpenCL(results []tested) {
+	const tag = "opencl-gpu"
+	if slices.ContainsFunc(results, func(t tested) bool { return t.opencl }) {
+		m.features = append(m.features, tag)
+	} else if slices.ContainsFunc(results, func(t tested) bool { return t.ran }) {
+		m.features = slices.DeleteFunc(m.features, func(f string) bool { return f == tag })
+	}
 }
 
 // Faults looks again at cards that were found before, and says of each that is no
@@ -129,25 +159,6 @@ func (m *measurement) probe(ctx context.Context, vendor string, ask func(context
 		cards[i].vendor = vendor
 	}
 	return cards
-}
-
-// faultOf says why no task may be sent to a card, empty where it is sound.
-func (m *measurement) faultOf(ctx context.Context, c card) string {
-	if c.fault != "" || m.GPUTest == "" {
-		return c.fault
-	}
-	if err := testGPU(ctx, m.Run, m.GPUTest, c.ID); err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-// testGPU runs a site's test on one card, which alone it sees.
-func testGPU(ctx context.Context, run Runner, test, id string) error {
-	if _, err := run(ctx, "env", append(protocol.GPUVariables([]string{id}), test)...); err != nil {
-		return fmt.Errorf("self-test %s: %w", test, err)
-	}
-	return nil
 }
 
 // firstFault returns the first text that is a driver's complaint in place of a

@@ -41,8 +41,11 @@ type Options struct {
 	// repository, such as cvmfs-icecube.opensciencegrid.org, counts if that answers.
 	Tags []string
 	// GPUTest is a program that exits 0 on a sound card, run once per card with the
-	// variables of protocol.GPUVariables. Empty trusts what the driver answers.
+	// variables of protocol.GPUVariables. Empty is the self-test, NoGPUTest none.
 	GPUTest string
+	// Cards are the IDs of the only cards to offer; nil offers all. A device of OpenCL
+	// that is no card, such as a processor, counts as one where it is named.
+	Cards []string
 }
 
 // Runner runs a program and returns its standard output, also beside an error.

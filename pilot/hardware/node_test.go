@@ -91,8 +91,11 @@ func TestNodes(t *testing.T) {
 			}
 			fmt.Fprintf(&b, "tags %s\n", strings.Join(got.Tags, " "))
 			for _, f := range report.Findings {
-				if f.What == "gpu" && f.Value == "none" {
+				switch {
+				case f.What == "gpu" && f.Value == "none":
 					fmt.Fprintf(&b, "none %s\n", f.Source)
+				case f.What == "gpu test" && !strings.Contains(f.Source, "no Python"):
+					fmt.Fprintf(&b, "test %s %s\n", f.Value, f.Source)
 				}
 			}
 			for _, c := range report.Comparisons {

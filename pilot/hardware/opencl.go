@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,7 +38,7 @@ func (m *measurement) opencl(ctx context.Context, hasNVIDIA, hasAMD bool) []card
 	var cards []card
 	seen := make(map[string]bool)
 	for _, d := range parseDevices(string(out)) {
-		kind := ""
+		kind, named := "", slices.Contains(m.Cards, d.card().ID)
 		switch types := d.properties["CL_DEVICE_TYPE"]; {
 		case d.properties["CL_DEVICE_AVAILABLE"] == "CL_FALSE":
 			m.problem("OpenCL: %s of %s is not available", d.properties["CL_DEVICE_NAME"], d.platformName)
@@ -46,11 +47,14 @@ func (m *measurement) opencl(ctx context.Context, hasNVIDIA, hasAMD bool) []card
 			kind = "opencl-gpu"
 		case strings.Contains(types, "CL_DEVICE_TYPE_CPU"):
 			kind = "opencl-cpu"
-		default:
+		case !named:
 			continue
 		}
+		if named {
+			kind = "opencl-gpu"
+		}
 		vendor := openclVendors[d.properties["CL_DEVICE_VENDOR_ID"]]
-		own := kind == "opencl-gpu" && vendor == ""
+		own := named || kind == "opencl-gpu" && vendor == "" && len(m.Cards) == 0
 		if kind == "opencl-cpu" || own || vendor == vendorNVIDIA && hasNVIDIA || vendor == vendorAMD && hasAMD {
 			m.features = append(m.features, kind)
 			m.find("opencl", kind, d.platformName+": "+d.properties["CL_DEVICE_NAME"])

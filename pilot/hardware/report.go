@@ -6,9 +6,12 @@ import (
 	"time"
 )
 
+// GPUTestFinding is what a Finding speaks of that says how a card was tested.
+const GPUTestFinding = "gpu test"
+
 // Finding is one number and its witness.
 type Finding struct {
-	What   string `json:"what"` // cores, memory, disk, end, platform, gpu, opencl, container
+	What   string `json:"what"` // cores, memory, disk, end, platform, gpu, gpu test, opencl, container
 	Value  string `json:"value"`
 	Source string `json:"source"`
 	// Promised says that the batch system said so; otherwise it was found on the node.
