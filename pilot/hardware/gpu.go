@@ -31,6 +31,8 @@ type card struct {
 	bus string
 	// mig says that the card is divided; only its instances can be used.
 	mig bool
+	// unified says that the card has no memory but the node's.
+	unified bool
 	// fault is why no task may be sent to the card, empty where there is none.
 	fault string
 }
@@ -45,8 +47,9 @@ const (
 var errNone = errors.New("no card")
 
 // gpus lists the cards that this slot may use, those of NVIDIA first.
-func (m *measurement) gpus(ctx context.Context) []protocol.GPU {
-	nvidia := m.probe(ctx, vendorNVIDIA, m.nvidia)
+// Of res it takes the memory of cards that have none of their own.
+func (m *measurement) gpus(ctx context.Context, res *protocol.Resources) []protocol.GPU {
+	nvidia := m.withoutMemory(m.probe(ctx, vendorNVIDIA, m.nvidia))
 	amd := m.probe(ctx, vendorAMD, m.amd)
 	cards := slices.Concat(m.nvidiaVisible(nvidia), m.amdVisible(amd, len(nvidia) == 0))
 	cards = append(cards, m.opencl(ctx, len(nvidia) > 0, len(amd) > 0)...)
@@ -58,6 +61,7 @@ func (m *measurement) gpus(ctx context.Context) []protocol.GPU {
 	if m.only != nil {
 		cards = slices.DeleteFunc(cards, func(c card) bool { return !slices.Contains(m.only, c.ID) })
 	}
+	m.share(cards, res)
 	results := m.test(ctx, cards)
 	m.adviseOpenCL(results)
 	var gpus []protocol.GPU
@@ -109,12 +113,43 @@ func (m *measurement) adviseOpenCL(results []tested) {
 	}
 }
 
+// share gives cards without memory of their own half of what this slot has of the
+// node's, in equal parts. The other half is what tasks can ask for beside: so what a
+// card and the tasks around it were granted is there.
+func (m *measurement) share(cards []card, res *protocol.Resources) {
+	n := protocol.ByteSize(0)
+	for i := range cards {
+		if cards[i].unified && cards[i].fault == "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	part := res.Memory / 2 / n
+	for i := range cards {
+		if c := &cards[i]; c.unified && c.fault == "" {
+			if c.Memory = part; part == 0 && m.only == nil {
+				c.fault = "it has no memory but the node's, and nothing says how much that is"
+			}
+		}
+	}
+	if res.Memory -= part * n; part > 0 {
+		m.find("memory", res.Memory.String(), fmt.Sprintf("%v less for cards that share it", part*n))
+		for i := range m.report.Comparisons {
+			if c := &m.report.Comparisons[i]; c.What == "memory" {
+				c.Offered = fmt.Sprintf("%v, and %v on cards", res.Memory, part*n)
+			}
+		}
+	}
+}
+
 // Faults looks again at cards that were found before, and says of each that is no
 // longer sound what is wrong with it. Others, which may be at work, are not tested.
 func Faults(ctx context.Context, o Options, ids []string) map[string]string {
 	m := &measurement{Options: o, only: ids}
 	m.fill()
-	found := m.gpus(ctx)
+	found := m.gpus(ctx, new(protocol.Resources))
 	for _, id := range ids {
 		if !slices.ContainsFunc(found, func(g protocol.GPU) bool { return g.ID == id }) {
 			m.faults[id] = strings.Join(append([]string{"it is no longer there"}, m.report.Problems...), "; ")

@@ -84,7 +84,7 @@ func Measure(ctx context.Context, o Options) (protocol.Resources, Report) {
 		// An end in the past leaves one second: zero would mean "no end known".
 		res.Remaining = max(1, protocol.Seconds(m.report.End.Sub(m.Now)/time.Second))
 	}
-	res.GPUs = m.gpus(ctx)
+	res.GPUs = m.gpus(ctx, &res)
 	m.report.Containers = m.containers(ctx)
 	res.Tags = m.tags(ctx)
 	m.cap(&res)

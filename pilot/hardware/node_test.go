@@ -49,6 +49,8 @@ func readNode(sections []section) *recorded {
 				name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 				n, _ := strconv.ParseInt(value, 10, 64)
 				switch name {
+				case "arch":
+					node.arch = value
 				case "affinity":
 					node.affinity = int(n)
 				case "free":

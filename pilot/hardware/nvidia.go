@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -141,7 +142,7 @@ func parseCards(text string) (cards []card, problems []string) {
 		}
 		if n, err := strconv.ParseInt(f[3], 10, 32); err == nil && n > 0 {
 			c.Memory = protocol.ByteSize(n) * mib
-		} else if c.fault == "" {
+		} else if c.unified = c.fault == "" && slices.Contains(notAvailable, f[3]); c.fault == "" && !c.unified {
 			c.fault = "memory.total is " + f[3]
 		}
 		if n, err := strconv.ParseInt(f[4], 10, 64); err == nil && n > 0 {
@@ -156,6 +157,21 @@ func parseCards(text string) (cards []card, problems []string) {
 		cards = append(cards, c)
 	}
 	return cards, problems
+}
+
+// notAvailable is what nvidia-smi says of what there is not.
+var notAvailable = []string{"[N/A]", "N/A", "[Not Supported]"}
+
+// withoutMemory tells cards that share the node's memory, such as GB10 and those of
+// Jetson boards, from cards that ought to have some and do not say. The former are
+// parts of an ARM processor.
+func (m *measurement) withoutMemory(cards []card) []card {
+	for i := range cards {
+		if c := &cards[i]; c.unified && m.Kernel.Arch() != "aarch64" {
+			c.unified, c.fault = false, "memory.total is [N/A]"
+		}
+	}
+	return cards
 }
 
 // parseCapability reads 7.5 as 75, and 0 for anything else.
