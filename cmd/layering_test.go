@@ -34,9 +34,10 @@ var layers = []struct {
 	{"coordinator/replica", []string{"protocol", "coordinator/boltfile"}, "drives any machine, so that raft stays in one place"},
 	{"coordinator/history", []string{"protocol", "coordinator/boltfile", "coordinator/state"}, "the ledger keeps the record's events"},
 	{"coordinator/blob", []string{"protocol", "coordinator/boltfile"}, "digests name blobs, leases name live logs"},
+	{"coordinator/fetch", []string{"protocol", "protocol/steering", "cache"}, "brings what addresses in a document name; unpacks by the rules of the cache"},
 	{"coordinator/auth", []string{"protocol", "protocol/transport"}, "certificates are transport's identities"},
-	{"coordinator/server", []string{"protocol", "protocol/steering", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/state"}, "verbs become commands and queries"},
-	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},
+	{"coordinator/server", []string{"protocol", "protocol/steering", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/fetch", "coordinator/history", "coordinator/state"}, "verbs become commands and queries"},
+	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/fetch", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},
 
 	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},
 	{"pilot/payload", []string{"protocol", "protocol/steering", "protocol/steering/expr", "pilot/library", "pilot/payload/session"}, "runs what the document expands to"},
@@ -47,7 +48,6 @@ var layers = []struct {
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
-	{"glidein/batch/arc", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
 
@@ -68,7 +68,8 @@ var keepers = map[string][]string{
 	"github.com/minio/sha256-simd":      {"cache"},
 	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
 	"github.com/prometheus/":            {"coordinator"},
-	"github.com/hanwen/go-fuse/":        {"cache", "coordinator"}, // their tests
+	"github.com/hanwen/go-fuse/":        {"coordinator"}, // its tests
+	"github.com/go-git/":                {"coordinator/fetch"},
 	"github.com/danielgtaylor/huma/":    {"coordinator/server"},
 	"github.com/anishathalye/porcupine": {"cmd/simulation"},
 	"github.com/stretchr/testify":       nil,
