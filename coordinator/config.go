@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"floe/coordinator/fetch"
 	"floe/coordinator/replica"
 	"floe/coordinator/server"
 	"floe/coordinator/state"
@@ -44,6 +45,10 @@ type Config struct {
 	Format uint32
 	// FirstToken is recorded as an administrator's when the cluster is founded.
 	FirstToken protocol.Token
+	// Modules fetches external modules; nil fetches none. Describe lists the parameters
+	// of the classes in a Python file without running it; nil where that is not possible.
+	Modules  *fetch.Fetcher
+	Describe func(ctx context.Context, file string) (map[string][]string, error)
 	// DisableQUIC serves over TCP only.
 	DisableQUIC bool
 	// Wall is the clock by which entries are dated for people; nil is time.Now.

@@ -93,7 +93,7 @@ func (n *node) open() (err error) {
 		Cluster: n.cluster.Name(), Node: n.cluster.Node(), Record: n.record, Ledger: n.ledger, Blobs: n.blobs,
 		Peers: n.peers, Authority: n.cluster, Policy: policy, Membership: membership{n.record}, Hashes: n.hashes, Backup: n.backup, Metrics: n.metricsHandler(),
 		Timing: c.Server, Format: c.Format, Logger: log,
-		Disconnect: n.disconnect, Space: n.disk.now,
+		Disconnect: n.disconnect, Space: n.disk.now, Modules: c.Modules, Describe: c.Describe,
 	})
 	if err != nil {
 		return err

@@ -51,6 +51,7 @@ type Attempt struct {
 	outcome payload.Outcome
 	inUse   []*cache.Entry
 	task    *steering.ExpandedTask
+	pins    *protocol.ModulePins // of external modules
 	report  *protocol.Report
 	staged  time.Duration
 	copied  time.Duration
@@ -120,6 +121,9 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 		return fmt.Errorf("%w: %w", errDocument, problems)
 	}
 	a.task = task
+	if err := a.fetchPins(ctx); err != nil {
+		return err
+	}
 	// For classes that name header parameters in the defaults of their own. Problems
 	// of other tasks are not ours.
 	job, _ := steering.ExpandJob(doc, in)
@@ -154,7 +158,10 @@ func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payloa
 	if err := a.fetchResources(ctx, a.task.Resources, a.task.Projects, a.task.Classes); err != nil {
 		return task, err
 	}
-	var err error
+	err := a.placeModules(ctx)
+	if err != nil {
+		return task, err
+	}
 	task.Trays, err = payload.Trays(a.task, func(p []steering.ExpandedProject, c []steering.ExpandedClass, r []steering.ExpandedResource) ([]string, error) {
 		return a.software(ctx, p, c, r)
 	})

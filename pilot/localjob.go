@@ -1,6 +1,7 @@
 package pilot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type LocalJob struct {
 	// made if needed. Keep leaves the tasks' own directories, too.
 	Dir  string
 	Keep bool
+	// Modules are the external modules of the job, fetched.
+	Modules []LocalModule
 	// Log takes what the payloads print while they run; nil does without.
 	Log io.Writer
 	// Began and Ended hear of each task; nil does without.
@@ -63,6 +66,12 @@ type LocalTask struct {
 	Dir string
 	// Report is nil until the task has ended.
 	Report *protocol.Report
+}
+
+// LocalModule is an external module, and the file with its tarball.
+type LocalModule struct {
+	protocol.ModulePin
+	File string
 }
 
 // LogPath is the file of the task's log.
@@ -104,7 +113,8 @@ type localRun struct {
 	cache    *cache.Store
 	mover    *stage.Mover
 	gpus     []protocol.GPU
-	tool     string // directory of the payloads' command; empty without
+	tool     string          // directory of the payloads' command; empty without
+	modules  protocol.Digest // of the pins
 	// made is what each task has left.
 	made map[protocol.TaskIndex][]protocol.FileRecord
 }
@@ -136,6 +146,9 @@ func (r *localRun) open(ctx context.Context) error {
 	if err := os.MkdirAll(string(blobs), 0o700); err != nil {
 		return err
 	}
+	if err := r.keepModules(ctx, blobs); err != nil {
+		return err
+	}
 	if r.cache, err = cache.Open(cache.Config{Dir: filepath.Join(r.Dir, "cache"), Logger: r.Logger}); err != nil {
 		return err
 	}
@@ -150,6 +163,31 @@ func (r *localRun) open(ctx context.Context) error {
 		r.gpus = found.GPUs
 	}
 	return nil
+}
+
+// keepModules puts external modules where coordinators would have them.
+func (r *localRun) keepModules(ctx context.Context, blobs blobDir) error {
+	if len(r.Modules) == 0 {
+		return nil
+	}
+	pins := make([]protocol.ModulePin, len(r.Modules))
+	for i, m := range r.Modules {
+		pins[i] = m.ModulePin
+		f, err := os.Open(m.File)
+		if err != nil {
+			return err
+		}
+		err = blobs.PutBlob(ctx, m.Digest, m.Size, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	b, err := protocol.EncodeModulePins(pins)
+	if err != nil {
+		return err
+	}
+	r.modules = protocol.DigestOf(b)
+	return blobs.PutBlob(ctx, r.modules, protocol.ByteSize(len(b)), bytes.NewReader(b))
 }
 
 // inOrder lists tasks so that parents come first, else in the order of the document.
@@ -226,7 +264,7 @@ func (r *localRun) task(ctx context.Context, index protocol.TaskIndex) (*LocalTa
 		ID:   protocol.LeaseID{Index: rand.Uint64()>>1 + 1},
 		Task: protocol.TaskID{Dataset: r.Dataset, Job: r.Job, Task: index}, TaskName: expanded.Name, Attempt: 1,
 		Seed: r.Seed, JobCount: r.JobCount, Options: r.Options, Granted: granted,
-		Inputs: r.inputs(index), Version: protocol.LanguageVersion,
+		Inputs: r.inputs(index), Modules: r.modules, Version: protocol.LanguageVersion,
 	}
 	share := packing.take(lease)
 	if len(share.gpus) < granted.GPUs {

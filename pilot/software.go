@@ -20,7 +20,8 @@ var errSoftware = errors.New("software environment")
 // catalog publishes metaprojects, the document says where they are: a project is
 // the resource whose local name is the project's, or the project's and its class
 // or version joined by a dash; a class is the resource of its resource_name. The
-// resource must be a tarball with a SHA-256: it comes through the cache.
+// resource must be a tarball with a SHA-256: it comes through the cache. So does a
+// class, or the src of a module, that was fetched when the dataset was submitted.
 func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProject, classes []steering.ExpandedClass, resources []steering.ExpandedResource) ([]string, error) {
 	var roots []string
 	for _, p := range projects {
@@ -48,11 +49,18 @@ func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProj
 		if name == "" {
 			name = c.Name
 		}
+		var root string
+		var err error
 		r := findResource(resources, name)
-		if r == nil {
+		pin, pinned := a.pins.Find(c.External())
+		switch {
+		case r != nil:
+			root, err = a.tree(ctx, r)
+		case pinned:
+			root, err = a.pinnedTree(ctx, pin)
+		default:
 			return nil, fmt.Errorf("%w: class %s: no resource of the document has the local name %s; give its tarball as a resource with a checksum", errSoftware, c.Name, name)
 		}
-		root, err := a.tree(ctx, r)
 		if err != nil {
 			return nil, fmt.Errorf("%w: class %s: %w", errSoftware, c.Name, err)
 		}
@@ -64,6 +72,9 @@ func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProj
 func findResource(resources []steering.ExpandedResource, names ...string) *steering.ExpandedResource {
 	for i := range resources {
 		for _, n := range names {
+			if n == "" {
+				continue
+			}
 			if local := resources[i].Local; local == n || trimArchive(local) == n {
 				return &resources[i]
 			}
@@ -127,7 +138,11 @@ func (a *Attempt) tree(ctx context.Context, r *steering.ExpandedResource) (strin
 	if err != nil {
 		return "", fmt.Errorf("resource %s: checksum: %w", r.Local, err)
 	}
-	e, err := a.Cache.Tree(ctx, d, []cache.Source{a.Mover.Source(r.Remote)})
+	return a.treeOf(ctx, d, r.Remote)
+}
+
+func (a *Attempt) treeOf(ctx context.Context, d protocol.Digest, address string) (string, error) {
+	e, err := a.Cache.Tree(ctx, d, []cache.Source{a.Mover.Source(address)})
 	if err != nil {
 		return "", err
 	}

@@ -29,6 +29,8 @@ type SubmitReply struct {
 	Jobs     uint32    `json:"jobs"`
 	Tasks    uint64    `json:"tasks" doc:"jobs times tasks of a job"`
 	Warnings []string  `json:"warnings,omitempty"`
+	// Modules are the external modules as they were fetched.
+	Modules []ModulePin `json:"modules,omitempty"`
 }
 
 // GrowRequest is POST /v1/datasets/{dataset}/jobs: Jobs more behind the From that
@@ -56,7 +58,7 @@ type TaskSummary struct {
 	Counts       StateCounts    `json:"counts"`
 }
 
-// Dataset is one dataset as lists show it; Tasks is filled by GET /v1/datasets/{dataset} only.
+// Dataset is one dataset as lists show it; Tasks and Modules are filled by GET /v1/datasets/{dataset} only.
 type Dataset struct {
 	ID          DatasetID     `json:"dataset"`
 	Alias       string        `json:"alias,omitempty"`
@@ -78,6 +80,8 @@ type Dataset struct {
 	Submitted   int64         `json:"submitted" doc:"unix milliseconds"`
 	Finished    int64         `json:"finished,omitempty" doc:"unix milliseconds"`
 	Tasks       []TaskSummary `json:"tasks,omitempty"`
+	// Modules are the external modules as they were fetched at submission; likewise.
+	Modules []ModulePin `json:"modules,omitempty"`
 }
 
 // DatasetPage is a page of datasets, newest first.

@@ -313,6 +313,9 @@ func (l *Lease) WriteCanon(w *canon.Writer) {
 			w.Text(l.Options[name])
 		}
 	}
+	if !l.Modules.IsZero() {
+		m.Item(18, &l.Modules)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -362,6 +365,8 @@ func (l *Lease) ReadCanon(r *canon.Reader) {
 			if len(l.Options) != n {
 				r.Fail() // a name given twice
 			}
+		case 18:
+			l.Modules.ReadCanon(r)
 		default:
 			r.Fail()
 		}

@@ -80,4 +80,6 @@ type Lease struct {
 	// Options are the dataset's options given at submission, overriding those of
 	// the steering document.
 	Options map[string]string `cbor:"17,keyasint,omitempty"`
+	// Modules names the dataset's ModulePins in the blob store; zero is none.
+	Modules Digest `cbor:"18,keyasint,omitzero"`
 }

@@ -111,7 +111,12 @@ const (
 // call sends a request in JSON. All of them are idempotent: queries by nature,
 // submissions by their key, actions by what they say.
 func (a *client) call(ctx context.Context, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	return a.callWithin(ctx, callLimit, method, path, in, out)
+}
+
+// callWithin is call for what may take longer.
+func (a *client) callWithin(ctx context.Context, limit time.Duration, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := a.CallJSON(ctx, method, path, in, out, transport.Idempotent(), transport.Patience(reachLimit))
 	var refused *protocol.Error

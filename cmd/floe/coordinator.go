@@ -16,6 +16,7 @@ import (
 
 	"floe/coordinator"
 	"floe/coordinator/auth"
+	"floe/coordinator/fetch"
 	"floe/coordinator/replica"
 	"floe/coordinator/server"
 	"floe/protocol"
@@ -42,6 +43,7 @@ func coordinatorCommand() *cobra.Command {
 	f.Int64("min-free", 0, "bytes of free disk below which it neither leads nor takes submissions (default: a tenth of the disk, 1 GiB to 10 GiB)")
 	f.Bool("tcp-only", false, "do not serve QUIC")
 	f.String("log-level", "info", "debug, info, warn or error")
+	fetchFlags(c, fetch.DefaultHosts)
 	f.String("debug-listen", "", "host:port on loopback to serve profiles on, at /debug/pprof/; default: none")
 	return c
 }
@@ -69,6 +71,11 @@ func runCoordinator(c *cobra.Command, dir string) error {
 		return usageErrorf("min-free %d: want a number of bytes", free)
 	}
 	config.Disk.Low = protocol.ByteSize(free)
+	var err error
+	if config.Modules, err = fetcherOf(c, ""); err != nil {
+		return err
+	}
+	config.Describe = describeClasses(logger)
 	config.DisableQUIC, _ = f.GetBool("tcp-only")
 	lease, _ := f.GetDuration("lease")
 	config.Server = server.Timing{Lease: lease}

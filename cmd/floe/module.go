@@ -55,6 +55,8 @@ func moduleListCommand() *cobra.Command {
 // describedFile is module describe -o json for a file.
 type describedFile struct {
 	File string `json:"file"`
+	// Pinned is what a URL means at this moment, by a name that always means the same.
+	Pinned string `json:"pinned,omitempty"`
 	*payload.Description
 }
 
@@ -65,14 +67,15 @@ const describeLimit = time.Minute
 func moduleDescribeCommand() *cobra.Command {
 	var run bool
 	c := &cobra.Command{
-		Use:   "describe NAME|FILE",
+		Use:   "describe NAME|FILE|URL",
 		Short: "Show the parameters of a module",
-		Long: "Show the parameters of a predefined module, or of every module in a Python file:\n" +
-			"names, defaults and help.\n\n" +
+		Long: "Show the parameters of a predefined module, of every module in a Python file, or of\n" +
+			"an external module (https, git+https, svn+https): names, defaults and help.\n\n" +
 			"A file is read and not run, by the first Python on PATH that understands it. What\n" +
-			"only running shows is noted; --run imports the file and asks its modules.\n\n" +
+			"only running shows is noted; --run imports the file and asks its modules. What is\n" +
+			"behind a URL is fetched as a coordinator would fetch it, and never run.\n\n" +
 			"Exit code 1 if the file cannot be read or defines no module.",
-		Args: exactArgs("NAME or FILE"),
+		Args: exactArgs("NAME, FILE or URL"),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := newPrinter(c)
 			if err != nil {
@@ -82,7 +85,10 @@ func moduleDescribeCommand() *cobra.Command {
 				return describePredefined(p, args[0])
 			}
 			if strings.Contains(args[0], "://") {
-				return usageErrorf("%s: URLs are not read yet; fetch the file and name that", args[0])
+				if run {
+					return usageErrorf("--run: code from the outside is read and never run here; fetch it, look at it, and name the file")
+				}
+				return describeURL(c, p, args[0])
 			}
 			ctx, stop := context.WithTimeout(c.Context(), describeLimit)
 			defer stop()
@@ -93,13 +99,14 @@ func moduleDescribeCommand() *cobra.Command {
 			if len(d.Modules) == 0 {
 				return withExit(exitFailure, fmt.Errorf("%s defines no module: no class with Execute, and nothing made by FromOptionParser", args[0]))
 			}
-			if done, err := p.value(describedFile{args[0], d}); err != nil || done {
+			if done, err := p.value(describedFile{File: args[0], Description: d}); err != nil || done {
 				return err
 			}
 			return printDescription(p, args[0], d)
 		},
 	}
 	c.Flags().BoolVar(&run, "run", false, "import the file and ask its modules")
+	fetchFlags(c, anyHost)
 	outputFlag(c)
 	return c
 }
@@ -152,7 +159,7 @@ func printDescription(p *printer, file string, d *payload.Description) error {
 			unknown = true
 		}
 	}
-	if unknown {
+	if unknown && file != "" {
 		p.line("\nfloe module describe --run %s imports the file and may know more", file)
 	}
 	return nil

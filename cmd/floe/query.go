@@ -157,7 +157,20 @@ func printDataset(p *printer, d *protocol.Dataset) error {
 		}
 		rows = append(rows, []string{t.Name, firstOf(strings.Join(after, " "), "-"), needs(t.Requirements), counts(t.Counts, protocol.TaskStates)})
 	}
-	return p.rows([]string{"task", "after", "needs", "states"}, rows)
+	if err := p.rows([]string{"task", "after", "needs", "states"}, rows); err != nil || len(d.Modules) == 0 {
+		return err
+	}
+	p.line("")
+	return printPins(p, d.Modules)
+}
+
+// printPins shows what external modules are.
+func printPins(p *printer, pins []protocol.ModulePin) error {
+	rows := make([][]string, 0, len(pins))
+	for _, m := range pins {
+		rows = append(rows, []string{visible(m.URL), visible(m.Pinned), m.Digest.Hex()[:12], m.Size.String()})
+	}
+	return p.rows([]string{"external module", "pinned as", "tarball", "size"}, rows)
 }
 
 // needs writes requirement classes in a few words.

@@ -34,7 +34,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			doc, _, err := readDocument(c, args[0])
+			doc, source, err := readDocument(c, args[0])
 			if err != nil {
 				return err
 			}
@@ -54,6 +54,12 @@ func runCommand() *cobra.Command {
 				}
 				local.Tasks = []protocol.TaskIndex{protocol.TaskIndex(index)}
 			}
+			modules, closed, err := fetchJob(c, doc, source, in)
+			if err != nil {
+				return err
+			}
+			defer closed()
+			local.Modules = modules
 			if dir == "" {
 				if local.Dir, err = os.MkdirTemp("", "floe-run-"); err != nil {
 					return withExit(exitFailure, err)
@@ -81,6 +87,7 @@ func runCommand() *cobra.Command {
 	flags.StringVar(&dir, "dir", "", "directory to work in, which stays (default a temporary one)")
 	flags.BoolVar(&keep, "keep", false, "leave the tasks' working directories")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "do not show what the payloads print")
+	fetchFlags(c, anyHost)
 	outputFlag(c)
 	return c
 }

@@ -71,7 +71,10 @@ func steeringCheckCommand() *cobra.Command {
 					if number == 0 {
 						number = doc.Number()
 					}
-					warnings := steering.Lint(doc, steering.CompileInput{Dataset: number, JobCount: jobs}, nil)
+					compile := steering.CompileInput{Dataset: number, JobCount: jobs}
+					warnings := steering.Lint(doc, compile, nil)
+					_, refused := steering.Externals(doc, compile)
+					warnings = append(warnings, refused...)
 					problems = append(problems, steering.NewSource(name, source).Quote(warnings)...).Sort()
 				}
 				f := checkedFile{File: name, Spelling: steering.Detect(source).String(), OK: !problems.HasErrors(), Problems: problems}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"floe/protocol"
 
@@ -70,8 +71,13 @@ func submit(c *cobra.Command, args []string) error {
 	}
 	defer api.Close()
 	var reply protocol.SubmitReply
-	if err := api.call(c.Context(), http.MethodPost, "/v1/datasets", &request, &reply); err != nil {
+	if err := api.callWithin(c.Context(), submitLimit, http.MethodPost, "/v1/datasets", &request, &reply); err != nil {
 		return err
+	}
+	for _, m := range reply.Modules {
+		if m.Pinned != m.URL && !p.json {
+			fmt.Fprintf(c.ErrOrStderr(), "%s is %s\n", visible(m.URL), visible(m.Pinned))
+		}
 	}
 	for _, w := range reply.Warnings {
 		fmt.Fprintln(c.ErrOrStderr(), visible(w))
@@ -93,6 +99,10 @@ func submit(c *cobra.Command, args []string) error {
 	}
 	return nil
 }
+
+// submitLimit is how long a submission may take: coordinators fetch its external
+// modules first.
+const submitLimit = 10 * time.Minute
 
 func growCommand() *cobra.Command {
 	c := &cobra.Command{

@@ -35,20 +35,23 @@ func (s *Server) submit(ctx context.Context, in *struct{ Body protocol.SubmitReq
 	if problems.HasErrors() {
 		return nil, refuseProblems(name, problems)
 	}
-	warnings := texts(problems)
-	// One after the other: the second would take the number of the first, and have to
-	// be compiled again.
-	select {
-	case s.submitting <- struct{}{}:
-		defer func() { <-s.submitting }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	n := &submission{
+		server: s, user: caller.User, request: request, doc: doc, warnings: problems,
+		pins: map[string]protocol.ModulePin{}, files: map[protocol.Digest]string{},
+	}
+	defer n.close()
+	if request.Seed == 0 {
+		request.Seed = drawSeed()
 	}
 	for {
-		reply, err := s.submitOnce(ctx, caller, request, doc, warnings)
-		// Another dataset took the number meanwhile, by another leader: requirements and
-		// seeds may depend on it, so the document is compiled again under the next one.
-		if protocol.CodeOf(err) == protocol.CodeConflict && errors.Is(err, errNumberTaken) {
+		// Fetching takes its time; others submit meanwhile.
+		reply, err := s.prepare(ctx, n)
+		if reply == nil && err == nil {
+			reply, err = s.submitInTurn(ctx, caller, n)
+		}
+		// Another dataset took the number meanwhile: requirements, seeds and addresses of
+		// modules may depend on it, so the document is compiled again under the next one.
+		if errors.Is(err, errMoreToFetch) {
 			continue
 		}
 		if err != nil {
@@ -58,27 +61,93 @@ func (s *Server) submit(ctx context.Context, in *struct{ Body protocol.SubmitReq
 	}
 }
 
-var errNumberTaken = errors.New("dataset number taken")
+// prepare fetches what the dataset needs under the number that it would have now. A
+// request that was answered before is answered again, whatever has become of the
+// outside since.
+func (s *Server) prepare(ctx context.Context, n *submission) (*protocol.SubmitReply, error) {
+	var compile steering.CompileInput
+	var again state.Answer
+	var known bool
+	s.Record.Read(func(m *state.Machine) {
+		compile = n.compile(m.NextDataset())
+		again, known = m.Answered(&state.Action{Actor: n.user, Key: n.request.Key}, state.KindSubmitDataset)
+	})
+	uses, err := n.externals(compile)
+	if err != nil || len(uses) == 0 {
+		return nil, err
+	}
+	if known && !n.request.DryRun {
+		if err := again.Err(); err != nil {
+			return nil, err
+		}
+		return &protocol.SubmitReply{Dataset: again.Dataset, Jobs: n.request.Jobs, Tasks: uint64(n.request.Jobs) * uint64(len(n.doc.Tasks))}, nil
+	}
+	// What is wrong for other reasons is told before anything is asked of the outside.
+	if _, problems := steering.Compile(n.doc, compile); problems.HasErrors() {
+		return nil, refuseProblems(n.request.File, problems)
+	}
+	return nil, n.fetch(ctx, uses)
+}
 
-func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, request *protocol.SubmitRequest, doc *steering.Document, warnings []string) (*protocol.SubmitReply, error) {
+// submitInTurn submits when no other submission is under way here: it would take the
+// same number.
+func (s *Server) submitInTurn(ctx context.Context, caller transport.Caller, n *submission) (*protocol.SubmitReply, error) {
+	select {
+	case s.submitting <- struct{}{}:
+		defer func() { <-s.submitting }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for {
+		reply, err := s.submitOnce(ctx, caller, n)
+		// By another leader; nothing has to be fetched unless an address has the number in it.
+		if protocol.CodeOf(err) == protocol.CodeConflict && errors.Is(err, errNumberTaken) {
+			continue
+		}
+		return reply, err
+	}
+}
+
+// Why a submission begins again: another dataset took its number, and perhaps an
+// address of a module has the number in it.
+var (
+	errNumberTaken = errors.New("dataset number taken")
+	errMoreToFetch = errors.New("other modules under another number")
+)
+
+// compile is what the document is compiled with under a number.
+func (n *submission) compile(number protocol.DatasetID) steering.CompileInput {
+	return steering.CompileInput{Dataset: number, Seed: n.request.Seed, JobCount: n.request.Jobs, Options: n.request.Options}
+}
+
+func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, n *submission) (*protocol.SubmitReply, error) {
+	request, doc := n.request, n.doc
 	var number protocol.DatasetID
 	s.Record.Read(func(m *state.Machine) { number = m.NextDataset() })
-	seed := request.Seed
-	if seed == 0 {
-		seed = drawSeed()
-	}
-	compile := steering.CompileInput{Dataset: number, Seed: seed, JobCount: request.Jobs, Options: request.Options}
+	compile := n.compile(number)
 	plan, problems := steering.Compile(doc, compile)
 	if problems.HasErrors() {
 		return nil, refuseProblems(request.File, problems)
 	}
+	uses, err := n.externals(compile)
+	if err != nil {
+		return nil, err
+	}
+	pins, here := n.pinned(uses)
+	if !here {
+		return nil, errMoreToFetch
+	}
 	problems = append(problems, steering.Lint(doc, compile, s.liveDatasets(ctx, number))...)
-	problems = steering.NewSource(request.File, []byte(request.Steering)).Quote(problems)
 	reply := &protocol.SubmitReply{
-		Jobs: request.Jobs, Tasks: uint64(request.Jobs) * uint64(len(plan.Tasks)), Warnings: append(slices.Clone(warnings), texts(problems)...),
+		Jobs: request.Jobs, Tasks: uint64(request.Jobs) * uint64(len(plan.Tasks)), Modules: pins,
+		Warnings: append(texts(n.warnings), texts(n.quote(append(problems, s.lintModules(ctx, n, uses)...)))...),
 	}
 	if request.DryRun {
 		return reply, nil
+	}
+	modules, err := n.store(ctx, pins)
+	if err != nil {
+		return nil, err
 	}
 	digest := protocol.DigestOf([]byte(request.Steering))
 	if _, err := s.keep(ctx, blob.Durable, datasetOwner(digest), []byte(request.Steering)); err != nil {
@@ -90,7 +159,7 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, reques
 		Facts: state.Facts{
 			Alias: request.Alias, Title: first(request.Title, doc.Title), Description: cut(doc.Description, state.MaxText),
 			Owner: caller.User, Group: request.Group, Parent: request.Parent, Steering: digest,
-			LanguageVersion: protocol.LanguageVersion, Seed: seed, Categories: doc.Categories, Options: pairs(request.Options),
+			LanguageVersion: protocol.LanguageVersion, Seed: request.Seed, Modules: modules, Categories: doc.Categories, Options: pairs(request.Options),
 		},
 		Sites: state.SiteRule{Allowed: sorted(request.Sites), Excluded: sorted(request.Exclude)},
 	}
@@ -253,7 +322,7 @@ type DatasetPath struct {
 func (p *DatasetPath) id() protocol.DatasetID { return protocol.DatasetID(p.Dataset) }
 
 // dataset shows one dataset with its tasks.
-func (s *Server) dataset(_ context.Context, in *DatasetPath) (*body[protocol.Dataset], error) {
+func (s *Server) dataset(ctx context.Context, in *DatasetPath) (*body[protocol.Dataset], error) {
 	d, err := s.view(in.id())
 	if err != nil {
 		return nil, err
@@ -263,6 +332,12 @@ func (s *Server) dataset(_ context.Context, in *DatasetPath) (*body[protocol.Dat
 		reply.Tasks = append(reply.Tasks, protocol.TaskSummary{
 			Index: protocol.TaskIndex(i), Name: t.Spec.Name, Parents: t.Spec.Parents, Requirements: t.Requirements, Counts: taskCounts(&t.Counts),
 		})
+	}
+	pins, err := s.modulePins(ctx, d.Facts.Modules)
+	if err != nil {
+		s.Logger.Warn("modules of a dataset not shown", "dataset", d.ID, "err", err)
+	} else {
+		reply.Modules = pins.Pins
 	}
 	return &body[protocol.Dataset]{reply}, nil
 }

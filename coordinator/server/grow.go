@@ -57,6 +57,9 @@ func (s *Server) addedClasses(ctx context.Context, d *state.Dataset, from, total
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkGrown(ctx, d, doc, total); err != nil {
+		return nil, err
+	}
 	plan, problems := steering.Compile(doc, steering.CompileInput{Dataset: d.ID, Seed: d.Facts.Seed, JobCount: total, Options: optionsOf(d.Facts)})
 	if problems.HasErrors() {
 		return nil, refuseProblems("steering", problems)

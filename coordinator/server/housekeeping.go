@@ -31,6 +31,7 @@ func (s *Server) housekeep(ctx context.Context) {
 			} else if ended.References > 0 {
 				s.Logger.Info("old blobs expired", "references", ended.References)
 			}
+			s.sweepModules(ctx, now)
 		case <-scrub.C:
 			found, err := s.Blobs.Scrub(ctx)
 			if err != nil && ctx.Err() == nil {

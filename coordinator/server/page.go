@@ -90,10 +90,10 @@ func (s *Server) documentText(ctx context.Context, d protocol.Digest) ([]byte, e
 	defer r.Close()
 	text, err := io.ReadAll(r)
 	if err != nil {
-		return nil, fmt.Errorf("read steering document %v: %w", d, err)
+		return nil, fmt.Errorf("read document %v: %w", d, err)
 	}
 	if protocol.DigestOf(text) != d {
-		return nil, fmt.Errorf("steering document %v: its bytes have another digest", d)
+		return nil, fmt.Errorf("document %v: its bytes have another digest", d)
 	}
 	return text, nil
 }

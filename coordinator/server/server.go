@@ -12,6 +12,7 @@ import (
 
 	"floe/coordinator/auth"
 	"floe/coordinator/blob"
+	"floe/coordinator/fetch"
 	"floe/coordinator/history"
 	"floe/coordinator/state"
 	"floe/protocol"
@@ -85,6 +86,11 @@ type Config struct {
 	Hashes func(at uint64) protocol.HashesReply
 	// Backup writes a backup of this coordinator.
 	Backup func(ctx context.Context, w io.Writer) error
+	// Modules fetches external modules; nil fetches none.
+	Modules *fetch.Fetcher
+	// Describe lists the parameters of the classes in a Python file without running it;
+	// nil where that is not possible, and parameters of external modules are not checked.
+	Describe func(ctx context.Context, file string) (map[string][]string, error)
 	// Metrics serves this coordinator's figures.
 	Metrics http.Handler
 	Timing  Timing
@@ -150,6 +156,7 @@ type Server struct {
 	revocations *revocations
 
 	documents  documents
+	fetched    fetchedModules
 	submitting chan struct{} // holds one: a submission under way
 	allegiance allegiance
 	directory  directory

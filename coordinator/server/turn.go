@@ -415,7 +415,7 @@ func settled(reply *protocol.ExchangeReply, id protocol.LeaseID) bool {
 func (c *Core) lease(g *state.Grant, pilot *state.Pilot) protocol.Lease {
 	l := protocol.Lease{
 		ID: g.Lease.ID, Task: g.Lease.Task, TaskName: g.Task.Name, Attempt: g.Lease.Attempt,
-		Steering: g.Facts.Steering, Seed: g.Facts.Seed, JobCount: g.Jobs, Version: g.Facts.LanguageVersion,
+		Steering: g.Facts.Steering, Modules: g.Facts.Modules, Seed: g.Facts.Seed, JobCount: g.Jobs, Version: g.Facts.LanguageVersion,
 		Passkey: c.passkey(&g.Lease, pilot.PublicKey), Granted: g.Granted,
 		Term: protocol.SecondsOf(c.timing.Lease), Fence: protocol.SecondsOf(c.timing.Fence),
 		TempArea: g.Facts.TempArea, Submitter: g.Facts.Owner, Group: g.Facts.Group,

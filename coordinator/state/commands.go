@@ -221,6 +221,8 @@ type Facts struct {
 	Options         []Pair             `cbor:"12,keyasint,omitempty"`
 	// TempArea is the base URL for temp files whose remote is empty.
 	TempArea string `cbor:"13,keyasint,omitempty"`
+	// Modules names the protocol.ModulePins of external modules; zero is none.
+	Modules protocol.Digest `cbor:"14,keyasint,omitzero"`
 }
 
 // SiteRule says at which sites a dataset may run. Empty Allowed is everywhere.

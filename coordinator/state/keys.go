@@ -48,6 +48,10 @@ func (m *Machine) answerAgain(by *Action, k Kind) (Answer, bool) {
 	return Answer{Reason: "done before", Dataset: a.Dataset, Moved: a.Moved}, true
 }
 
+// Answered returns what a command of a kind with this key was answered within
+// KeyLifetime, or would be refused with.
+func (m *Machine) Answered(by *Action, k Kind) (Answer, bool) { return m.answerAgain(by, k) }
+
 // remember keeps an answer. Refusals are not kept: the same key may succeed later.
 func (m *Machine) remember(by *Action, k Kind, a *Answer) {
 	if by.Key == "" || a.Code != protocol.CodeOK {

@@ -61,7 +61,7 @@ func samples() []Command {
 			By: act("8"), Dataset: 1, Priority: 2, Sites: rule, Jobs: 2, Suspended: true,
 			Facts: Facts{
 				Alias: "ic86", Title: "t", Description: "d", Owner: "bob", Group: "ice", Parent: 1, Steering: digestOf("steering"), LanguageVersion: 3, Seed: 99,
-				Categories: []string{"sim"}, Labels: []Pair{{Name: "a", Value: "b"}}, Options: []Pair{{Name: "o", Value: "p"}}, TempArea: "https://t.example/",
+				Categories: []string{"sim"}, Labels: []Pair{{Name: "a", Value: "b"}}, Options: []Pair{{Name: "o", Value: "p"}}, TempArea: "https://t.example/", Modules: digestOf("modules"),
 			},
 			Tasks: []TaskSpec{
 				{Name: "a", Classes: []Class{{asks, jobs(0, 0)}, {protocol.Requirements{Cores: 2}, jobs(1, 1)}}, Exclusive: true, Reproducible: true},

@@ -68,10 +68,10 @@ def load_file(name, path):
     if sys.version_info[0] == 2:
         import imp
         return imp.load_source(name, path)
-    import importlib.util
+    from importlib import util  # no name of this function may hide importlib
     from importlib.machinery import SourceFileLoader
-    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
-    module = importlib.util.module_from_spec(spec)
+    spec = util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
+    module = util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: it may import or pickle itself
     spec.loader.exec_module(module)
     return module
