@@ -25,17 +25,15 @@ func needPython(t *testing.T) {
 	}
 }
 
-// TestSystemSky searches the Fermi-LAT map: a dataset of trials, and a second one
-// that merges the files that were accepted of the first.
-func TestSystemSky(t *testing.T) {
-	needPython(t)
-	t.Parallel()
-	w := newWorld(t)
-	example, err := filepath.Abs("../../docs/examples/sky")
+// example packs the software of an example, and returns where the example is and what
+// submitting it takes: where the software is, and where outputs go.
+func (w *world) example(name string) (dir string, options []string) {
+	w.t.Helper()
+	dir, err := filepath.Abs("../../docs/examples/" + name)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	build := exec.Command("sh", filepath.Join(example, "build.sh"), w.dir)
+	build := exec.Command("sh", filepath.Join(dir, "build.sh"), w.dir)
 	build.Stderr = os.Stderr
 	text, err := build.Output()
 	var software struct{ Path, Digest string }
@@ -43,17 +41,27 @@ func TestSystemSky(t *testing.T) {
 		err = json.Unmarshal(text, &software)
 	}
 	if err != nil {
-		t.Fatalf("build the example: %v", err)
+		w.t.Fatalf("build the example: %v", err)
 	}
+	return dir, []string{
+		"--option", "software=file://" + software.Path, "--option", "software_digest=sha256:" + strings.TrimPrefix(software.Digest, "sha256:"),
+		"--option", "outdir=file://" + w.dir + "/out",
+	}
+}
+
+// TestSystemSky searches the Fermi-LAT map: a dataset of trials, and a second one
+// that merges the files that were accepted of the first.
+func TestSystemSky(t *testing.T) {
+	needPython(t)
+	t.Parallel()
+	w := newWorld(t)
+	example, options := w.example("sky")
 	const jobs = 3
 	trials, err := os.ReadFile(filepath.Join(example, "trials.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := []string{
-		"--option", "software=file://" + software.Path, "--option", "software_digest=sha256:" + strings.TrimPrefix(software.Digest, "sha256:"),
-		"--option", "indir=file://" + example + "/data", "--option", "outdir=file://" + w.dir + "/out",
-	}
+	options = append(options, "--option", "indir=file://"+example+"/data")
 	w.joinSite(1, 2)
 	few := strings.Replace(string(trials), "trials: 4", "trials: 1", 1)
 	first := w.submit(few, jobs, options...)
@@ -66,7 +74,7 @@ func TestSystemSky(t *testing.T) {
 	if err != nil {
 		t.Fatalf("make_merge.py: %v", err)
 	}
-	second := w.submit(string(document), 1, append(options[:4:4], "--parent", fmt.Sprint(first))...)
+	second := w.submit(string(document), 1, append(options[:6:6], "--parent", fmt.Sprint(first))...)
 	if code := w.finish(second); code != exitOK {
 		t.Fatalf("wait for the merge: exit %d\n%s", code, w.story())
 	}
@@ -80,7 +88,7 @@ func TestSystemSky(t *testing.T) {
 		}
 	}
 	var report map[string]any
-	text, err = os.ReadFile(filepath.Join(w.dir, "out", "report.json"))
+	text, err := os.ReadFile(filepath.Join(w.dir, "out", "report.json"))
 	if err == nil {
 		err = json.Unmarshal(text, &report)
 	}

@@ -350,10 +350,13 @@ func (w *world) story() string {
 }
 
 // joinSite makes this machine a site and has passes made until the test ends, as
-// cron would. system is more of the site's configuration.
-func (w *world) joinSite(pilots, cores int) {
+// cron would.
+func (w *world) joinSite(pilots, cores int) { w.joinSiteAs("here", pilots, cores, "", "") }
+
+// joinSiteAs is joinSite for a site of another name, with more of its configuration.
+func (w *world) joinSiteAs(name string, pilots, cores int, queue, system string) {
 	w.t.Helper()
-	w.ok("site", "join", strings.TrimSpace(w.ok("token", "create", "site", "here")), "--dir", w.site)
+	w.ok("site", "join", strings.TrimSpace(w.ok("token", "create", "site", name)), "--dir", w.site)
 	config := fmt.Sprintf(`[queue]
 type = "local"
 max_pilots = %d
@@ -361,17 +364,19 @@ cores = %d
 memory = "1GB"
 disk = "1GB"
 walltime = "1h"
+%s
 [system]
 pilot = %q
 cache = %q
 idle = "60s"
 isolation = %q
-`, pilots, cores, filepath.Join(bin(w.t), "floe-pilot"), filepath.Join(w.dir, "cache"), w.isolation)
-	w.write("site/site.toml", config)
+%s
+`, pilots, cores, queue, filepath.Join(bin(w.t), "floe-pilot"), filepath.Join(w.dir, "cache"), w.isolation, system)
+	w.write(filepath.Join(filepath.Base(w.site), "site.toml"), config)
 	w.t.Cleanup(w.endPilots)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	w.t.Cleanup(func() { close(stop); <-stopped })
-	log, err := os.Create(filepath.Join(w.dir, "passes.log"))
+	log, err := os.Create(filepath.Join(w.dir, filepath.Base(w.site)+"-passes.log"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -391,6 +396,13 @@ isolation = %q
 			}
 		}
 	}()
+}
+
+// besides is the same cluster with a second site, whose directory has another name.
+func (w *world) besides(name string) *world {
+	second := *w
+	second.site = filepath.Join(w.dir, name)
+	return &second
 }
 
 // pilotPIDs are the pilots of the site that live, by what its batch system keeps.
