@@ -3,33 +3,36 @@ package cache_test
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"floe/cache"
 	"floe/protocol"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 func open(t *testing.T, dir string, quota protocol.ByteSize) *cache.Store {
 	t.Helper()
-	s, err := cache.Open(cache.Config{Dir: dir, Quota: quota, Logger: slog.New(slog.DiscardHandler)})
+	return openWith(t, cache.Config{Dir: dir, Quota: quota})
+}
+
+func openWith(t *testing.T, c cache.Config) *cache.Store {
+	t.Helper()
+	c.Logger = slog.New(slog.DiscardHandler)
+	s, err := cache.Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -49,6 +52,14 @@ type member struct {
 
 func tarball(t *testing.T, members ...member) []byte {
 	t.Helper()
+	b, err := packed(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func packed(members []member) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, m := range members {
@@ -57,16 +68,19 @@ func tarball(t *testing.T, members ...member) []byte {
 			h.Typeflag = tar.TypeReg
 		}
 		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		if _, err := w.Write([]byte(m.body)); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	err := w.Close()
+	return b.Bytes(), err
+}
+
+// source is a source of the bytes.
+func source(b []byte) cache.Source {
+	return cache.Source{Name: "origin", Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }}
 }
 
 func TestBlobIsFetchedOnceAndVerified(t *testing.T) {
@@ -141,233 +155,155 @@ func TestWrongBytesNeverAppear(t *testing.T) {
 	if _, err := s.Blob(t.Context(), protocol.DigestOf([]byte("none")), nil); !errors.Is(err, cache.ErrNoSource) {
 		t.Errorf("no source: %v", err)
 	}
-	if left, _ := os.ReadDir(filepath.Join(dir, "tmp")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "tmp", "*", "*")); len(left) != 0 {
 		t.Errorf("temporary files left: %v", left)
 	}
 }
 
-func TestTreeOfEveryCompression(t *testing.T) {
-	plain := tarball(t, member{name: "./", kind: tar.TypeDir}, member{name: "bin/run", body: "#!/bin/sh\n", mode: 0o4755},
-		member{name: "lib/a.py", body: "a = 1\n", mode: 0o644}, member{name: "bin/again", kind: tar.TypeSymlink, link: "../lib/a.py"})
-	var gz, zs bytes.Buffer
-	g := gzip.NewWriter(&gz)
-	_, _ = g.Write(plain)
-	_ = g.Close()
-	z, err := zstd.NewWriter(&zs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = z.Write(plain)
-	_ = z.Close()
-	for name, b := range map[string][]byte{"plain": plain, "gzip": gz.Bytes(), "zstd": zs.Bytes()} {
-		dir := t.TempDir()
-		var opened atomic.Int32
-		e, err := open(t, dir, 0).Tree(t.Context(), protocol.DigestOf(b), from(b, &opened))
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+// broken gives the beginning of some bytes, and then an error, or the end.
+func broken(b []byte, err error) cache.Source {
+	return cache.Source{Name: "broken", Open: func(context.Context) (io.ReadCloser, error) {
+		if err == nil {
+			return io.NopCloser(bytes.NewReader(b)), nil
 		}
-		if got, err := os.ReadFile(filepath.Join(e.Path, "bin/again")); string(got) != "a = 1\n" {
-			t.Errorf("%s: through the link: %q, %v", name, got, err)
-		}
-		info, err := os.Stat(filepath.Join(e.Path, "bin/run"))
-		if err != nil || info.Mode() != 0o700 {
-			t.Errorf("%s: mode %v, %v; want 0700, set-uid dropped", name, info.Mode(), err)
-		}
-		e.Release()
-		again, err := open(t, dir, 0).Tree(t.Context(), protocol.DigestOf(b), nil)
-		if err != nil || !again.Hit {
-			t.Fatalf("%s: a new process finds the tree: %+v, %v", name, again, err)
-		}
-		again.Release()
-	}
+		return io.NopCloser(io.MultiReader(bytes.NewReader(b), iotest.ErrReader(err))), nil
+	}}
 }
 
-func TestDamagedTreeIsFetchedAnew(t *testing.T) {
-	b := tarball(t, member{name: "lib/a.py", body: "a = 1\n", mode: 0o644}, member{name: "lib/b.py", body: "b\n"})
+func TestPartialDownloadsAreNeverTaken(t *testing.T) {
+	b := tarball(t, member{name: "a", body: strings.Repeat("a", 100_000)}, member{name: "b", body: "b"})
 	d := protocol.DigestOf(b)
-	for name, spoil := range map[string]func(root string) error{
-		"changed": func(root string) error {
-			return os.WriteFile(filepath.Join(root, "lib/a.py"), []byte("a = 2\n"), 0o600)
-		},
-		"removed":  func(root string) error { return os.Remove(filepath.Join(root, "lib/b.py")) },
-		"added":    func(root string) error { return os.WriteFile(filepath.Join(root, "lib/c.py"), nil, 0o600) },
-		"manifest": func(root string) error { return os.WriteFile(filepath.Join(root, "../manifest"), []byte("x"), 0o600) },
-		"swapped": func(root string) error {
-			if err := os.Remove(filepath.Join(root, "lib/b.py")); err != nil {
-				return err
+	for name, cut := range map[string]int{"nothing": 0, "within a header": 100, "within a file": 5000, "between files": len(b) - 2048, "but the last byte": len(b) - 1} {
+		for what, failure := range map[string]error{"ended": nil, "cut off": io.ErrUnexpectedEOF, "reset": errors.New("connection reset")} {
+			dir := t.TempDir()
+			s := open(t, dir, 0)
+			for i, get := range []func(context.Context, protocol.Digest, []cache.Source) (*cache.Entry, error){s.Blob, s.Tree} {
+				_, err := get(t.Context(), d, []cache.Source{broken(b[:cut], failure)})
+				if want := cmp.Or(failure, cache.ErrMismatch); !errors.Is(err, want) || errors.Is(err, cache.ErrArchive) {
+					t.Errorf("%s, %s, %d: %v, want %v", name, what, i, err, want)
+				}
+				if v, err := s.Verify(t.Context()); err != nil || v.Entries != 0 {
+					t.Errorf("%s, %s, %d: the cache holds %+v, %v", name, what, i, v, err)
+				}
+				e, err := get(t.Context(), d, []cache.Source{broken(b[:cut], failure), source(b)})
+				if err != nil {
+					t.Errorf("%s, %s, %d, with another source: %v", name, what, i, err)
+					continue
+				}
+				e.Release()
+				if err := s.Trim(t.Context(), 0); err != nil {
+					t.Error(err)
+				}
 			}
-			return os.Symlink("/etc/passwd", filepath.Join(root, "lib/b.py"))
-		},
-	} {
-		dir := t.TempDir()
-		var opened atomic.Int32
-		e, err := open(t, dir, 0).Tree(t.Context(), d, from(b, &opened))
-		if err != nil {
-			t.Fatal(err)
 		}
-		e.Release()
-		if err := spoil(e.Path); err != nil {
-			t.Fatal(err)
-		}
-		e, err = open(t, dir, 0).Tree(t.Context(), d, from(b, &opened))
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if got, _ := os.ReadFile(filepath.Join(e.Path, "lib/a.py")); string(got) != "a = 1\n" || opened.Load() != 2 {
-			t.Errorf("%s: %q after %d fetches", name, got, opened.Load())
-		}
-		e.Release()
 	}
 }
 
-func TestHostileArchivesAreRefused(t *testing.T) {
-	deep := strings.Repeat("d/", 60) + "f"
-	for name, members := range map[string][]member{
-		"parent":          {{name: "../evil", body: "x"}},
-		"absolute":        {{name: "/etc/evil", body: "x"}},
-		"link outside":    {{name: "l", kind: tar.TypeSymlink, link: "../../x"}},
-		"absolute link":   {{name: "l", kind: tar.TypeSymlink, link: "/etc"}},
-		"hard link":       {{name: "a", body: "x"}, {name: "h", kind: tar.TypeLink, link: "a"}},
-		"device":          {{name: "null", kind: tar.TypeChar}},
-		"fifo":            {{name: "pipe", kind: tar.TypeFifo}},
-		"deep":            {{name: deep, body: "x"}},
-		"long name":       {{name: strings.Repeat("n", 300), body: "x"}},
-		"same name twice": {{name: "a", body: "x"}, {name: "a", body: "y"}},
-		"behind a link":   {{name: "a/b/l", kind: tar.TypeSymlink, link: "../.."}, {name: "a/b/l/e", kind: tar.TypeSymlink, link: "../../x"}},
-		"behind a file":   {{name: "a", body: "x"}, {name: "a/b", body: "y"}},
-		"through link":    {{name: "d", kind: tar.TypeSymlink, link: "e"}, {name: "d/../../f", body: "x"}},
-	} {
-		b := tarball(t, members...)
-		dir := t.TempDir()
-		var opened atomic.Int32
-		if e, err := open(t, dir, 0).Tree(t.Context(), protocol.DigestOf(b), from(b, &opened)); err == nil {
-			t.Errorf("%s was unpacked to %s", name, e.Path)
-		}
-		if _, err := os.Stat(filepath.Join(dir, "trees", protocol.DigestOf(b).Hex())); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: something stands under the final name: %v", name, err)
-		}
-	}
-	garbage := []byte("this is no archive at all, whatever its digest says")
-	var opened atomic.Int32
-	if _, err := open(t, t.TempDir(), 0).Tree(t.Context(), protocol.DigestOf(garbage), from(garbage, &opened)); !errors.Is(err, cache.ErrArchive) {
-		t.Errorf("garbage: %v, want ErrArchive", err)
-	}
-}
-
-func TestQuotaEvictsTheLeastRecentlyUsed(t *testing.T) {
-	s := open(t, t.TempDir(), 0)
-	var opened atomic.Int32
-	blob := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 1000) }
-	var inUse *cache.Entry
-	for i := range 4 {
-		e, err := s.Blob(t.Context(), protocol.DigestOf(blob(i)), from(blob(i), &opened))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			inUse = e
-		} else {
-			e.Release()
-		}
-	}
-	if err := s.Trim(2000); err != nil {
-		t.Fatal(err)
-	}
-	held := s.Held(10)
-	if len(held) != 2 {
-		t.Fatalf("held %v after trimming to 2000 bytes", held)
-	}
-	if _, err := os.Stat(inUse.Path); err != nil {
-		t.Errorf("an entry in use was evicted: %v", err)
-	}
-	inUse.Release()
-	if err := s.Trim(0); err != nil || len(s.Held(10)) != 0 {
-		t.Errorf("after trimming to nothing: %v, %v", s.Held(10), err)
-	}
-}
-
-func TestQuotaSpentByUseIsNoSpace(t *testing.T) {
-	s := open(t, t.TempDir(), 100*protocol.MB)
-	var opened atomic.Int32
-	big := bytes.Repeat([]byte("x"), int(70*protocol.MB))
-	e, err := s.Blob(t.Context(), protocol.DigestOf(big), from(big, &opened))
-	if !errors.Is(err, cache.ErrNoSpace) && err != nil {
-		t.Fatal(err)
-	}
-	if err == nil {
-		defer e.Release()
-	}
-	other := append(bytes.Clone(big), 'y')
-	if _, err := s.Blob(t.Context(), protocol.DigestOf(other), from(other, &opened)); !errors.Is(err, cache.ErrNoSpace) {
-		t.Errorf("a second blob of 70 MB under a quota of 100 MB: %v, want ErrNoSpace", err)
-	}
-}
-
-// TestRacingProcesses has several processes ask for one tree at once: the test
-// binary runs itself.
-func TestRacingProcesses(t *testing.T) {
-	b := tarball(t, member{name: "bin/run", body: strings.Repeat("payload", 1000), mode: 0o755})
+// TestWhoDoesNotWaitLeavesNothing: a fetch that is given up keeps no room and no file.
+func TestWhoDoesNotWaitLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	origin := filepath.Join(dir, "origin.tar")
-	if err := os.WriteFile(origin, b, 0o600); err != nil {
-		t.Fatal(err)
+	s := open(t, dir, protocol.MB)
+	ctx, cancel := context.WithCancel(t.Context())
+	endless := cache.Source{Name: "endless", Open: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(readerFunc(func(b []byte) (int, error) {
+			cancel()
+			return len(b[:1]), nil
+		})), nil
+	}}
+	for i, get := range []func(context.Context, protocol.Digest, []cache.Source) (*cache.Entry, error){s.Blob, s.Tree} {
+		if _, err := get(ctx, protocol.Digest{1}, []cache.Source{endless}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%d: %v", i, err)
+		}
 	}
-	fetches := filepath.Join(dir, "fetches")
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			c := exec.Command(os.Args[0], "-test.run=^TestRacingProcess$")
-			c.Env = append(os.Environ(), "CACHE_RACE_DIR="+filepath.Join(dir, "cache"), "CACHE_RACE_ORIGIN="+origin, "CACHE_RACE_LOG="+fetches)
-			if out, err := c.CombinedOutput(); err != nil {
-				t.Errorf("process %d: %v\n%s", i, err, out)
-			}
-		})
+	if sum, err := s.Summary(t.Context()); err != nil || sum.Reserved != 0 {
+		t.Errorf("Summary = %+v, %v", sum, err)
 	}
-	wg.Wait()
-	if log, err := os.ReadFile(fetches); string(log) != "fetched\n" {
-		t.Errorf("fetch log = %q, %v; want one fetch", log, err)
+	if left, _ := filepath.Glob(filepath.Join(dir, "tmp", "*", "*")); len(left) != 0 {
+		t.Errorf("temporary files left: %v", left)
 	}
 }
 
-// TestRacingProcess is one process of TestRacingProcesses.
-func TestRacingProcess(t *testing.T) {
-	dir := os.Getenv("CACHE_RACE_DIR")
-	if dir == "" {
-		t.Skip("run by TestRacingProcesses")
-	}
-	b, err := os.ReadFile(os.Getenv("CACHE_RACE_ORIGIN"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := cache.Source{Name: "origin", Open: func(context.Context) (io.ReadCloser, error) {
-		f, err := os.OpenFile(os.Getenv("CACHE_RACE_LOG"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		fmt.Fprintln(f, "fetched")
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+func TestSourcesAreAskedInOrder(t *testing.T) {
+	b := tarball(t, member{name: "a", body: "a"})
+	d := protocol.DigestOf(b)
+	theirs := t.TempDir()
+	other := openWith(t, cache.Config{Dir: theirs, Share: true})
+	var asked []string
+	far := cache.Source{Name: "origin", URL: "https://origin/a", Open: func(context.Context) (io.ReadCloser, error) {
+		asked = append(asked, "origin")
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}}
-	e, err := open(t, dir, 0).Tree(t.Context(), protocol.DigestOf(b), []cache.Source{source})
+	site := &siteFake{b: b, asked: &asked, err: cache.ErrNoSource}
+	fetch := func(c cache.Config) cache.Stats {
+		t.Helper()
+		asked = nil
+		c.Dir = t.TempDir()
+		s := openWith(t, c)
+		e, err := s.Tree(t.Context(), d, []cache.Source{far})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Release()
+		return s.Stats()
+	}
+	size := protocol.ByteSize(len(b))
+	if st := fetch(cache.Config{From: []string{theirs}, Site: site}); st.FarBytes != size || !slices.Equal(asked, []string{"site https://origin/a", "origin"}) {
+		t.Errorf("nobody nearby has it: %v, %+v", asked, st)
+	}
+	site.err = nil
+	if st := fetch(cache.Config{From: []string{theirs}, Site: site}); st.SiteBytes != size || st.FarBytes != 0 || !slices.Equal(asked, []string{"site https://origin/a"}) {
+		t.Errorf("the site has it: %v, %+v", asked, st)
+	}
+	site.b = []byte("something else")
+	if st := fetch(cache.Config{Site: site}); st.FarBytes != size || len(asked) != 2 {
+		t.Errorf("the site has something else: %v, %+v", asked, st)
+	}
+	e, err := other.Tree(t.Context(), d, []cache.Source{far})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Release()
-	if _, err := os.Stat(filepath.Join(e.Path, "bin/run")); err != nil {
-		t.Error(err)
+	e.Release()
+	if st := fetch(cache.Config{From: []string{theirs}, Site: site}); st.NeighbourBytes != size || len(asked) != 0 {
+		t.Errorf("another user has it: %v, %+v", asked, st)
+	}
+	if err := os.WriteFile(filepath.Join(theirs, "blobs", d.Hex()[:2], d.Hex()), []byte("rot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if st := fetch(cache.Config{From: []string{theirs}}); st.FarBytes != size {
+		t.Errorf("another user's is damaged: %v, %+v", asked, st)
 	}
 }
 
-func FuzzTree(f *testing.F) {
-	f.Add([]byte("not a tarball"))
-	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0})
-	f.Add([]byte{0x1f, 0x8b, 8, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		dir := t.TempDir()
-		var opened atomic.Int32
-		e, err := open(t, dir, protocol.GB).Tree(context.Background(), protocol.DigestOf(b), from(b, &opened))
-		if err == nil {
-			e.Release()
-		}
-	})
+type siteFake struct {
+	b     []byte
+	asked *[]string
+	err   error
+}
+
+func (s *siteFake) Fetch(_ context.Context, _ protocol.Digest, origins []string) (io.ReadCloser, error) {
+	*s.asked = append(*s.asked, "site "+strings.Join(origins, " "))
+	return io.NopCloser(bytes.NewReader(s.b)), s.err
+}
+
+func TestUnpackPastTheCache(t *testing.T) {
+	b := tarball(t, member{name: "bin/run", body: "x", mode: 0o755})
+	s := open(t, t.TempDir(), 0)
+	dir := filepath.Join(t.TempDir(), "software")
+	wrong := broken(b[:600], nil)
+	if err := s.Unpack(t.Context(), protocol.DigestOf(b), []cache.Source{wrong, source(b)}, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "bin/run")); string(got) != "x" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := s.Unpack(t.Context(), protocol.DigestOf(b), []cache.Source{wrong}, dir); !errors.Is(err, cache.ErrMismatch) {
+		t.Errorf("wrong bytes: %v, want ErrMismatch", err)
+	}
+	if len(s.Held(1)) != 0 {
+		t.Error("the cache holds what went past it")
+	}
 }

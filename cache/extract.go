@@ -1,14 +1,13 @@
 package cache
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -27,7 +26,11 @@ const (
 	maxArchiveBytes = 20 * protocol.GB
 	maxArchiveDepth = 40
 	maxNameLength   = 255
+	maxPathLength   = 1024
 	maxZstdWindow   = 64 << 20
+	// An archive may grow by so much, once it has grown beyond what small ones may.
+	maxArchiveRatio = 200
+	freeOfRatio     = 256 * protocol.MB
 )
 
 // openArchive undoes the compression that the first bytes show: zstd, gzip or none.
@@ -78,42 +81,9 @@ type ExtractLimits struct {
 
 // ExtractWithin is Extract for those who take less than it does.
 func ExtractWithin(r io.Reader, root *os.Root, limits ExtractLimits) (Extracted, error) {
-	var got Extracted
-	in, err := openArchive(r)
-	if err != nil {
-		return got, err
-	}
-	defer in.Close()
-	t := tar.NewReader(in)
-	x := extraction{root: root, tar: t, dirs: map[string]bool{".": true}}
-	for members := 1; ; members++ {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return got, drain(in, limits.Bytes)
-		}
-		if err != nil {
-			return got, fmt.Errorf("%w: %w", ErrArchive, err)
-		}
-		if members > limits.Files {
-			return got, fmt.Errorf("%w: more than %d files", ErrArchive, limits.Files)
-		}
-		if got.Bytes += protocol.ByteSize(h.Size); got.Bytes > limits.Bytes || h.Size < 0 {
-			return got, fmt.Errorf("%w: more than %v", ErrArchive, limits.Bytes)
-		}
-		name, err := innerName(h.Name)
-		if err != nil {
-			return got, err
-		}
-		if name == "." {
-			continue
-		}
-		if err := x.member(h, name); err != nil {
-			return got, fmt.Errorf("%s: %w", name, err)
-		}
-		if h.Typeflag != tar.TypeDir {
-			got.Files++
-		}
-	}
+	x := newExtraction(root)
+	x.limits = limits
+	return x.run(context.Background(), r)
 }
 
 // drain reads what follows the last member: the checksum of a compressed stream
@@ -132,6 +102,8 @@ func innerName(name string) (string, error) {
 	switch {
 	case path.IsAbs(clean), clean == "..", strings.HasPrefix(clean, "../"), strings.ContainsRune(name, 0):
 		return "", fmt.Errorf("%w: member %q leads outside", ErrArchive, name)
+	case len(clean) > maxPathLength:
+		return "", fmt.Errorf("%w: a path of %d bytes", ErrArchive, len(clean))
 	case strings.Count(clean, "/") >= maxArchiveDepth:
 		return "", fmt.Errorf("%w: member %.80q is more than %d levels deep", ErrArchive, name, maxArchiveDepth)
 	}
@@ -141,64 +113,4 @@ func innerName(name string) (string, error) {
 		}
 	}
 	return clean, nil
-}
-
-// extraction is one archive being unpacked.
-type extraction struct {
-	root *os.Root
-	tar  *tar.Reader
-	dirs map[string]bool // known to be directories, and no links
-}
-
-// mkdir makes a directory and those above it. None may be a link: by its name alone
-// a link further down would then seem to stay inside, and lead elsewhere.
-func (x *extraction) mkdir(name string) error {
-	if x.dirs[name] {
-		return nil
-	}
-	if err := x.mkdir(path.Dir(name)); err != nil {
-		return err
-	}
-	err := x.root.Mkdir(name, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		var info fs.FileInfo
-		if info, err = x.root.Lstat(name); err == nil && !info.IsDir() {
-			err = fmt.Errorf("%w: behind %s, which is no directory", ErrArchive, name)
-		}
-	}
-	if err == nil {
-		x.dirs[name] = true
-	}
-	return err
-}
-
-func (x *extraction) member(h *tar.Header, name string) error {
-	if err := x.mkdir(path.Dir(name)); err != nil {
-		return err
-	}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		return x.mkdir(name)
-	case tar.TypeReg:
-		// Only whether it may be executed is kept; set-uid and the like are dropped.
-		mode := fs.FileMode(0o600) | fs.FileMode(h.Mode)&0o100
-		f, err := x.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(f, x.tar); err != nil {
-			f.Close()
-			return err
-		}
-		return f.Close()
-	case tar.TypeSymlink:
-		target := path.Join(path.Dir(name), h.Linkname)
-		if path.IsAbs(h.Linkname) || target == ".." || strings.HasPrefix(target, "../") {
-			return fmt.Errorf("%w: link to %q leads outside", ErrArchive, h.Linkname)
-		}
-		return x.root.Symlink(h.Linkname, name)
-	case tar.TypeXGlobalHeader:
-		return nil
-	}
-	return fmt.Errorf("%w: member of type %q; only files, directories and symbolic links are taken", ErrArchive, h.Typeflag)
 }

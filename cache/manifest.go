@@ -2,141 +2,121 @@ package cache
 
 import (
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"floe/protocol"
 
 	"github.com/minio/sha256-simd"
 )
 
-// Manifest lists what a tree holds. On disk it is deterministic CBOR followed by
-// its own SHA-256 (32 bytes).
+// Manifest lists what a tree holds, sorted by path.
 type Manifest struct {
-	Tarball protocol.Digest   `cbor:"1,keyasint"`
-	Bytes   protocol.ByteSize `cbor:"2,keyasint"`
-	Files   []ManifestFile    `cbor:"3,keyasint"`
+	Files []ManifestFile `cbor:"1,keyasint"`
 }
 
 // ManifestFile is one file, link or directory of a tree.
 type ManifestFile struct {
-	Path string `cbor:"1,keyasint"`
+	// Path is relative to the root, in whatever encoding the archive has.
+	Path []byte `cbor:"1,keyasint"`
 	// Mode holds the type and permission bits of fs.FileMode.
-	Mode   uint32            `cbor:"2,keyasint"`
-	Size   protocol.ByteSize `cbor:"3,keyasint,omitempty"`
-	Digest protocol.Digest   `cbor:"4,keyasint,omitempty"`
-	Link   string            `cbor:"5,keyasint,omitempty"`
+	Mode uint32            `cbor:"2,keyasint"`
+	Size protocol.ByteSize `cbor:"3,keyasint,omitempty"`
+	// Sum is the XXH64 of a file. It finds what a disk or a careless program damages;
+	// who could forge it could forge the manifest, too. What the files are was decided
+	// by the SHA-256 of the tarball when they were written.
+	Sum  uint64 `cbor:"4,keyasint,omitempty"`
+	Link []byte `cbor:"5,keyasint,omitempty"`
 }
 
-const manifestName = "manifest"
-
-// writeManifest seals a manifest beside the tree's root.
-func writeManifest(tree string, m *Manifest) error {
-	b, err := protocol.Marshal(m)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(b)
-	f, err := os.OpenFile(filepath.Join(tree, manifestName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(append(b, sum[:]...)); err != nil {
-		return err
-	}
-	return f.Sync()
+// equal tells whether two entries say the same.
+func (f *ManifestFile) equal(g *ManifestFile) bool {
+	return string(f.Path) == string(g.Path) && f.Mode == g.Mode && f.Size == g.Size && f.Sum == g.Sum && string(f.Link) == string(g.Link)
 }
 
-// readManifest reads a sealed manifest; a damaged one is ErrMismatch.
-func readManifest(tree string) (*Manifest, error) {
-	b, err := os.ReadFile(filepath.Join(tree, manifestName))
-	if err != nil {
-		return nil, err
-	}
-	return decodeManifest(b)
+// about is what there is to know of a tree without reading its manifest.
+type about struct {
+	Tarball protocol.Digest `cbor:"1,keyasint"`
+	// Manifest is the digest of the manifest's file.
+	Manifest protocol.Digest `cbor:"2,keyasint"`
+	// Bytes are those of the files, Disk what the tree takes.
+	Bytes protocol.ByteSize `cbor:"3,keyasint"`
+	Disk  protocol.ByteSize `cbor:"4,keyasint"`
+	Files int               `cbor:"5,keyasint"`
 }
 
-func decodeManifest(b []byte) (*Manifest, error) {
+// checked says that all of a tree was hashed under a boot of a node, and what stat
+// said of its files then.
+type checked struct {
+	Boot string          `cbor:"1,keyasint"`
+	Stat protocol.Digest `cbor:"2,keyasint"`
+}
+
+const (
+	aboutName    = "about"
+	manifestName = "manifest"
+	rootName     = "root"
+	scrubbedName = "scrubbed"
+)
+
+// writeSealed writes deterministic CBOR followed by its own SHA-256 (32 bytes).
+func writeSealed(path string, v any) (protocol.Digest, error) {
+	b, err := protocol.Marshal(v)
+	if err != nil {
+		return protocol.Digest{}, err
+	}
+	sum := protocol.Digest(sha256.Sum256(b))
+	// Beside and renamed: others may be reading what was there.
+	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.WriteFile(temporary, append(b, sum[:]...), 0o600); err != nil {
+		return sum, err
+	}
+	return sum, os.Rename(temporary, path)
+}
+
+// readSealed reads what writeSealed wrote; anything else is ErrMismatch.
+func readSealed(path string, v any) (protocol.Digest, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return protocol.Digest{}, err
+	}
+	return unseal(b, v)
+}
+
+func unseal(b []byte, v any) (protocol.Digest, error) {
 	n := len(b) - sha256.Size
-	if n < 0 || sha256.Sum256(b[:n]) != [sha256.Size]byte(b[n:]) {
-		return nil, fmt.Errorf("manifest: %w", ErrMismatch)
+	if n < 0 {
+		return protocol.Digest{}, fmt.Errorf("%w: %d bytes", ErrMismatch, len(b))
 	}
+	sum := protocol.Digest(sha256.Sum256(b[:n]))
+	if sum != protocol.Digest(b[n:]) {
+		return sum, fmt.Errorf("%w: its seal is broken", ErrMismatch)
+	}
+	if err := protocol.Unmarshal(b[:n], v); err != nil {
+		return sum, fmt.Errorf("%w: %w", ErrMismatch, err)
+	}
+	return sum, nil
+}
+
+func readAbout(path string) (*about, fs.FileInfo, error) {
+	a := new(about)
+	if _, err := readSealed(path, a); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", aboutName, err)
+	}
+	info, err := os.Stat(path)
+	return a, info, err
+}
+
+// readManifest reads the manifest that about names.
+func readManifest(tree string, a *about) (*Manifest, error) {
 	m := new(Manifest)
-	if err := protocol.Unmarshal(b[:n], m); err != nil {
+	sum, err := readSealed(filepath.Join(tree, manifestName), m)
+	if err == nil && (sum != a.Manifest || len(m.Files) != a.Files) {
+		err = fmt.Errorf("%w: it is another tree's", ErrMismatch)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	return m, nil
-}
-
-// scan lists a tree's root as a manifest would, hashing every file.
-func scan(root string) ([]ManifestFile, protocol.ByteSize, error) {
-	var files []ManifestFile
-	var total protocol.ByteSize
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil || rel == "." {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f := ManifestFile{Path: filepath.ToSlash(rel), Mode: uint32(info.Mode())}
-		switch {
-		case info.Mode().IsRegular():
-			f.Size = protocol.ByteSize(info.Size())
-			if f.Digest, err = hashFile(path); err != nil {
-				return err
-			}
-			total += f.Size
-		case info.Mode()&fs.ModeSymlink != 0:
-			if f.Link, err = os.Readlink(path); err != nil {
-				return err
-			}
-		case !info.IsDir():
-			return fmt.Errorf("%s: neither file, directory nor link", rel)
-		}
-		files = append(files, f)
-		return nil
-	})
-	slices.SortFunc(files, func(a, b ManifestFile) int { return strings.Compare(a.Path, b.Path) })
-	return files, total, err
-}
-
-func hashFile(path string) (protocol.Digest, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return protocol.Digest{}, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return protocol.Digest{}, err
-	}
-	return protocol.Digest(h.Sum(nil)), nil
-}
-
-// verify compares a tree with its manifest, every byte of it.
-func (m *Manifest) verify(root string) error {
-	found, _, err := scan(root)
-	if err != nil {
-		return err
-	}
-	if len(found) != len(m.Files) {
-		return fmt.Errorf("%w: %d files instead of %d", ErrMismatch, len(found), len(m.Files))
-	}
-	for i, f := range found {
-		if f != m.Files[i] {
-			return fmt.Errorf("%w: %s differs from the manifest", ErrMismatch, f.Path)
-		}
-	}
-	return nil
 }

@@ -15,7 +15,6 @@ import (
 
 	"floe/protocol"
 
-	"github.com/gofrs/flock"
 	"github.com/minio/sha256-simd"
 )
 
@@ -25,22 +24,43 @@ var (
 	ErrMismatch = errors.New("bytes do not match their digest")
 	// ErrNoSpace: the quota is spent by entries in use, or the disk is full.
 	ErrNoSpace = errors.New("no space in the cache")
-	// ErrNoSource: no source could give the bytes.
+	// ErrNoSource: no source could give the bytes. A source that returns it says that
+	// it has never had them, which is no failure while others are left.
 	ErrNoSource = errors.New("no source has it")
+	// ErrOwner: the directory belongs to another user, or others may write to it.
+	ErrOwner = errors.New("not a directory of this user alone")
 )
 
 // Source gives the bytes of a digest. Name says where they come from, for messages.
+// What Open returns may have a method Size() protocol.ByteSize, as a promise.
 type Source struct {
 	Name string
+	// URL is where a site's cache can fetch the bytes by itself; empty if it cannot.
+	URL  string
 	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Site is a cache that a whole site shares. An error in whose chain ErrNoSource is
+// says that it does not give the digest.
+type Site interface {
+	Fetch(ctx context.Context, d protocol.Digest, origins []string) (io.ReadCloser, error)
 }
 
 // Config of a store.
 type Config struct {
 	// Dir is the cache's directory; made if needed.
 	Dir string
-	// Quota is how many bytes of blobs and trees to keep; 0 is no limit but the disk.
-	Quota  protocol.ByteSize
+	// Quota is how many bytes the directory may hold; 0 is no limit but the disk, of
+	// which a part is left free.
+	Quota protocol.ByteSize
+	// Share lets other users of the node read the tarballs of software, and keeps
+	// those for it. Inputs stay private.
+	Share bool
+	// From are cache directories of other users that share. Their bytes are copied and
+	// hashed.
+	From []string
+	// Site is nil without one.
+	Site   Site
 	Logger *slog.Logger
 }
 
@@ -49,38 +69,107 @@ type Config struct {
 type Store struct {
 	dir    string
 	quota  protocol.ByteSize
+	share  bool
+	from   []string
+	site   Site
 	logger *slog.Logger
 	stats  counters
+	room   room
 
 	mu   sync.Mutex
-	warm map[protocol.Digest]bool // trees this process has verified; guarded by mu
+	warm map[protocol.Digest]warmTree // trees this process has verified; guarded by mu
 }
 
-// staleAfter is how old a temporary file must be to belong to a dead process.
-const staleAfter = 24 * time.Hour
-
-// Open opens the cache in c.Dir and removes what dead processes left in tmp.
+// Open opens the cache in c.Dir and removes what dead processes left. Where locks
+// do not reach other nodes, it opens this node's own part of the directory.
 func Open(c Config) (*Store, error) {
-	for _, d := range []string{"blobs", "trees", "locks", "tmp", "quarantine"} {
-		if err := os.MkdirAll(filepath.Join(c.Dir, d), 0o700); err != nil {
-			return nil, fmt.Errorf("open cache: %w", err)
-		}
-	}
-	dir, err := filepath.Abs(c.Dir)
+	s, err := open(c)
 	if err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
-	}
-	s := &Store{dir: dir, quota: c.Quota, logger: c.Logger, warm: map[protocol.Digest]bool{}}
-	left, err := os.ReadDir(s.path("tmp"))
-	if err != nil {
-		return nil, fmt.Errorf("open cache: %w", err)
-	}
-	for _, e := range left {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > staleAfter {
-			s.remove(s.path("tmp", e.Name()))
-		}
 	}
 	return s, nil
+}
+
+func open(c Config) (*Store, error) {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	mode := fs.FileMode(0o700)
+	if c.Share {
+		mode = 0o711 // others read what they can name
+	}
+	if err := makeDirs(mode, dir); err != nil {
+		return nil, err
+	}
+	if err := checkOwner(dir); err != nil {
+		return nil, err
+	}
+	reached, err := reachOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	if reached == thisNode {
+		if dir, err = ofNode(dir); err != nil {
+			return nil, err
+		}
+		c.Logger.Warn("locks in the cache's directory do not reach other nodes, which mount it without (nolock, local_lock, localflock); this node keeps a part of its own", "path", dir)
+		if err := makeDirs(mode, filepath.Dir(dir), dir); err != nil {
+			return nil, err
+		}
+	}
+	s := &Store{
+		dir: dir, quota: c.Quota, share: c.Share, site: c.Site, logger: c.Logger,
+		warm: map[protocol.Digest]warmTree{}, room: room{sizes: map[string]protocol.ByteSize{}},
+	}
+	for _, from := range c.From {
+		if from, err = filepath.Abs(from); err == nil && from != dir {
+			s.from = append(s.from, from)
+		}
+	}
+	if err := makeDirs(mode, s.path("blobs")); err != nil {
+		return nil, err
+	}
+	if err := makeDirs(0o700, s.path("trees"), s.path("names"), s.path("making"), s.path("sessions"), s.path("tmp"), s.path("quarantine")); err != nil {
+		return nil, err
+	}
+	return s, s.tidy()
+}
+
+// makeDirs makes directories, with the mode whatever the umask, where they are
+// missing.
+func makeDirs(mode fs.FileMode, dirs ...string) error {
+	for _, d := range dirs {
+		if err := os.MkdirAll(d, mode); err != nil {
+			return err
+		}
+		info, err := os.Stat(d)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&mode != mode {
+			if err := os.Chmod(d, info.Mode().Perm()|mode); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkOwner refuses a directory that others could write to.
+func checkOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case ok && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%w: %s belongs to uid %d; give this user a directory of its own, and name that one as a source", ErrOwner, dir, st.Uid)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%w: %s has mode %v; chmod go-w", ErrOwner, dir, info.Mode().Perm())
+	}
+	return nil
 }
 
 func (s *Store) path(parts ...string) string {
@@ -93,14 +182,6 @@ func (s *Store) blobPath(d protocol.Digest) string {
 
 func (s *Store) treePath(d protocol.Digest) string { return s.path("trees", d.Hex()) }
 
-// lock is the lock of a digest: shared while in use, alone while it changes.
-func (s *Store) lock(d protocol.Digest) *flock.Flock {
-	return flock.New(s.path("locks", d.Hex()), flock.SetPermissions(0o600))
-}
-
-// lockPoll is how often a process that waits for another's fetch looks again.
-const lockPoll = 20 * time.Millisecond
-
 // Entry is a blob or tree in use. It stays until Release.
 type Entry struct {
 	// Path is the file, or the root directory of the tree. Read only.
@@ -108,24 +189,42 @@ type Entry struct {
 	Digest protocol.Digest
 	Size   protocol.ByteSize
 	// Hit says that no source had to be asked.
-	Hit  bool
-	lock *flock.Flock
+	Hit bool
+
+	use *locked // the blob, or the tree's about
 }
 
 // Release ends the use. It may be called more than once.
 func (e *Entry) Release() {
-	if e.lock != nil {
-		_ = e.lock.Close() // closing a lock file cannot lose data
-		e.lock = nil
+	if e.use != nil {
+		_ = e.use.Close() // nothing was written
+		e.use = nil
 	}
+}
+
+// Intact tells whether the entry still stands under its name. One that was found to
+// be damaged while it was in use was moved away; who ran from it cannot be trusted.
+func (e *Entry) Intact() bool {
+	return e.use != nil && e.use.stands()
+}
+
+// kind is what blobs and trees do differently.
+type kind struct {
+	path string // what is locked by who uses the entry
+	// verify checks the entry behind a lock; an error says that it is damaged.
+	verify func(*locked) (protocol.ByteSize, error)
+	// fetch makes the entry, and returns it in use.
+	fetch func() (*locked, protocol.ByteSize, error)
 }
 
 // Blob returns the file of digest d, fetched from the first source that has it.
 // The bytes of a hit are hashed again before they are handed out.
 func (s *Store) Blob(ctx context.Context, d protocol.Digest, sources []Source) (*Entry, error) {
-	e, err := s.entry(ctx, d, s.blobPath(d),
-		func() (protocol.ByteSize, error) { return s.verifyBlob(d) },
-		func() (protocol.ByteSize, error) { return s.fetchBlob(ctx, d, sources) })
+	e, err := s.entry(ctx, d, kind{
+		path:   s.blobPath(d),
+		verify: func(f *locked) (protocol.ByteSize, error) { return s.verifyBlob(ctx, d, f) },
+		fetch:  func() (*locked, protocol.ByteSize, error) { return s.fetchBlob(ctx, d, sources, 0o600) },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cache: blob %v: %w", d, err)
 	}
@@ -133,156 +232,136 @@ func (s *Store) Blob(ctx context.Context, d protocol.Digest, sources []Source) (
 	return e, nil
 }
 
-// entry finds a good entry at path or makes it, under the digest's lock, and
-// returns it in use.
-func (s *Store) entry(ctx context.Context, d protocol.Digest, path string, verify, fetch func() (protocol.ByteSize, error)) (*Entry, error) {
-	l := s.lock(d)
-	if _, err := l.TryRLockContext(ctx, lockPoll); err != nil {
-		return nil, err
-	}
-	size, err := verify()
-	if err == nil {
-		s.stats.hit(size)
-		return &Entry{Digest: d, Size: size, Hit: true, lock: l}, nil
-	}
-	if err := l.Unlock(); err != nil {
-		return nil, err
-	}
-	if _, err := l.TryLockContext(ctx, lockPoll); err != nil {
-		return nil, err
-	}
-	// Another process may have fetched it while this one waited.
-	size, err = verify()
-	hit := err == nil
-	if hit {
-		s.stats.hit(size)
-	} else {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.logger.Warn("cache entry is damaged; fetching it anew", "digest", d, "err", err)
+// entry finds a good entry or makes it, and returns it in use.
+func (s *Store) entry(ctx context.Context, d protocol.Digest, k kind) (*Entry, error) {
+	for {
+		e, err := s.use(d, k)
+		if e != nil {
+			s.stats.hit(e.Size)
 		}
-		if size, err = fetch(); err != nil {
-			_ = l.Close()
+		if e != nil || err != nil {
+			return e, err
+		}
+		making, err := tryLock(s.path("making", d.Hex()), alone, os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			return nil, diskError(err)
+		}
+		if making == nil { // another process or another task fetches it
+			if err := pause(ctx, lockPoll); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if e, err = s.use(d, k); e != nil { // made meanwhile
+			s.stats.hit(e.Size)
+		} else if err == nil {
+			if e, err = s.make(d, k); err == nil {
+				s.stats.misses.Add(1)
+			}
+		}
+		making.drop()
+		return e, err
+	}
+}
+
+// make fetches an entry.
+func (s *Store) make(d protocol.Digest, k kind) (*Entry, error) {
+	use, size, err := k.fetch()
+	if err != nil {
+		return nil, err
+	}
+	return &Entry{Digest: d, Size: size, use: use}, nil
+}
+
+// use takes an entry that is there; without one, and where it was damaged, it
+// returns nil.
+func (s *Store) use(d protocol.Digest, k kind) (*Entry, error) {
+	for {
+		f, err := tryLock(k.path, shared, os.O_RDONLY)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ESTALE):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		case f == nil:
+			continue // who evicts it holds it for a moment
+		}
+		size, err := k.verify(f)
+		if err == nil {
+			now := time.Now()
+			_ = os.Chtimes(k.path, now, now) // the time of last use; losing one is harmless
+			return &Entry{Digest: d, Size: size, Hit: true, use: f}, nil
+		}
+		if canceled(err) {
+			f.Close()
 			return nil, err
 		}
-		s.stats.misses.Add(1)
-	}
-	// From alone to shared: between the two an eviction can slip in, and then the
-	// entry is gone.
-	if err := l.Unlock(); err != nil {
-		return nil, err
-	}
-	if _, err := l.TryRLockContext(ctx, lockPoll); err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(path); err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("evicted while it was being handed out: %w", ErrNoSpace)
-	}
-	return &Entry{Digest: d, Size: size, Hit: hit, lock: l}, nil
-}
-
-// verifyBlob hashes the blob; a bad one goes to quarantine.
-func (s *Store) verifyBlob(d protocol.Digest) (protocol.ByteSize, error) {
-	path := s.blobPath(d)
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	if err != nil {
-		return 0, err
-	}
-	if protocol.Digest(h.Sum(nil)) != d {
-		s.quarantine(path)
-		return 0, ErrMismatch
-	}
-	now := time.Now()
-	_ = os.Chtimes(path, now, now) // the time of last use; losing one is harmless
-	return protocol.ByteSize(n), nil
-}
-
-// fetchBlob copies the bytes from the first source that gives the right ones.
-func (s *Store) fetchBlob(ctx context.Context, d protocol.Digest, sources []Source) (protocol.ByteSize, error) {
-	if len(sources) == 0 {
-		return 0, ErrNoSource
-	}
-	var all []error
-	for _, source := range sources {
-		size, err := s.fetchFrom(ctx, d, source)
-		if err == nil {
-			return size, nil
+		s.logger.Warn("cache entry is damaged; fetching it anew", "digest", d, "err", err)
+		if f.stands() {
+			s.quarantine(d, k.path)
 		}
-		if errors.Is(err, ErrNoSpace) || ctx.Err() != nil {
-			return 0, err
-		}
-		all = append(all, fmt.Errorf("%s: %w", source.Name, err))
+		f.Close()
+		return nil, nil
 	}
-	return 0, errors.Join(all...)
 }
 
-func (s *Store) fetchFrom(ctx context.Context, d protocol.Digest, source Source) (protocol.ByteSize, error) {
-	in, err := source.Open(ctx)
+// verifyBlob hashes the blob.
+func (s *Store) verifyBlob(ctx context.Context, d protocol.Digest, f *locked) (protocol.ByteSize, error) {
+	h := sha256.New()
+	n, err := io.Copy(h, whileWanted{ctx, f})
 	if err != nil {
 		return 0, err
-	}
-	defer in.Close()
-	tmp, err := os.CreateTemp(s.path("tmp"), "blob-")
-	if err != nil {
-		return 0, diskError(err)
-	}
-	defer s.remove(tmp.Name())
-	defer tmp.Close()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(tmp, h), &reserving{ctx: ctx, in: in, store: s})
-	if err != nil {
-		return 0, diskError(err)
 	}
 	if got := protocol.Digest(h.Sum(nil)); got != d {
 		return 0, fmt.Errorf("%w: %d bytes with digest %v", ErrMismatch, n, got)
 	}
-	if err := tmp.Chmod(0o400); err != nil {
-		return 0, diskError(err)
-	}
-	if err := tmp.Sync(); err != nil {
-		return 0, diskError(err)
-	}
-	return protocol.ByteSize(n), publish(tmp.Name(), s.blobPath(d))
+	return protocol.ByteSize(n), nil
 }
 
-// publish renames what is complete to its final name and syncs the directory.
-func publish(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return diskError(err)
+// whileWanted reads until ctx ends.
+type whileWanted struct {
+	ctx context.Context //nolint:containedctx // of one call of io.Copy
+	in  io.Reader
+}
+
+func (w whileWanted) Read(b []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
 	}
-	if err := os.Rename(from, to); err != nil {
-		return diskError(err)
-	}
-	dir, err := os.Open(filepath.Dir(to))
-	if err != nil {
+	return w.in.Read(b)
+}
+
+// fetchBlob copies the bytes from the first source that gives the right ones.
+func (s *Store) fetchBlob(ctx context.Context, d protocol.Digest, sources []Source, mode fs.FileMode) (use *locked, size protocol.ByteSize, err error) {
+	err = s.fromAny(ctx, d, sources, func(source Source) error {
+		in, err := source.Open(ctx)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		w, err := s.write(ctx, in, mode)
+		if err != nil {
+			return err
+		}
+		defer w.close()
+		if w.digest != d {
+			return fmt.Errorf("%w: %d bytes with digest %v", ErrMismatch, w.size, w.digest)
+		}
+		size = w.size
+		use, err = w.publish()
 		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	})
+	return use, size, err
 }
 
 // diskError turns a full disk into ErrNoSpace.
 func diskError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, full) && !errors.Is(err, ErrNoSpace) {
+			return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 	}
 	return err
-}
-
-// quarantine moves a bad entry aside; what cannot be moved is removed.
-func (s *Store) quarantine(path string) {
-	s.stats.quarantined.Add(1)
-	to := s.path("quarantine", fmt.Sprintf("%s-%d", filepath.Base(path), time.Now().UnixNano()))
-	if err := os.Rename(path, to); err != nil {
-		s.logger.Error("bad cache entry not moved to quarantine", "path", path, "err", err)
-		s.remove(path)
-	}
 }
 
 // remove deletes a file or tree, whatever its modes.
@@ -291,39 +370,12 @@ func (s *Store) remove(path string) {
 		return
 	}
 	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700)
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700) // what stays is said below
 		}
 		return nil
 	})
 	if err := os.RemoveAll(path); err != nil {
 		s.logger.Error("not removed from the cache", "path", path, "err", err)
 	}
-}
-
-// reserving reads from a source while the quota lasts, making room as it goes.
-type reserving struct {
-	ctx     context.Context
-	in      io.Reader
-	store   *Store
-	granted protocol.ByteSize
-	read    protocol.ByteSize
-}
-
-// reserveStep is how much room is made at a time.
-const reserveStep = 64 * protocol.MB
-
-func (r *reserving) Read(b []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	if r.read+protocol.ByteSize(len(b)) > r.granted {
-		if err := r.store.makeRoom(r.granted + reserveStep); err != nil {
-			return 0, err
-		}
-		r.granted += reserveStep
-	}
-	n, err := r.in.Read(b)
-	r.read += protocol.ByteSize(n)
-	return n, err
 }

@@ -1,7 +1,10 @@
 package cache
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,10 +19,14 @@ type Stats struct {
 	Hits, Misses, Evicted, Quarantined uint64
 	// HitBytes are bytes that did not have to be fetched.
 	HitBytes protocol.ByteSize
+	// NeighbourBytes, SiteBytes and FarBytes came from other users' caches on the node,
+	// from the site's cache, and from coordinators and origins.
+	NeighbourBytes, SiteBytes, FarBytes protocol.ByteSize
 }
 
 type counters struct {
 	hits, misses, evicted, quarantined, hitBytes atomic.Uint64
+	fetched                                      [ways]atomic.Uint64
 }
 
 func (c *counters) hit(size protocol.ByteSize) {
@@ -29,22 +36,37 @@ func (c *counters) hit(size protocol.ByteSize) {
 
 // Stats returns the counts so far.
 func (s *Store) Stats() Stats {
+	bytes := func(n *atomic.Uint64) protocol.ByteSize { return protocol.ByteSize(n.Load()) }
+	c := &s.stats
 	return Stats{
-		Hits: s.stats.hits.Load(), Misses: s.stats.misses.Load(), Evicted: s.stats.evicted.Load(),
-		Quarantined: s.stats.quarantined.Load(), HitBytes: protocol.ByteSize(s.stats.hitBytes.Load()),
+		Hits: c.hits.Load(), Misses: c.misses.Load(), Evicted: c.evicted.Load(), Quarantined: c.quarantined.Load(),
+		HitBytes: bytes(&c.hitBytes), NeighbourBytes: bytes(&c.fetched[fromNeighbour]),
+		SiteBytes: bytes(&c.fetched[fromSite]), FarBytes: bytes(&c.fetched[fromFar]),
 	}
 }
 
 // kept is one entry on disk.
 type kept struct {
 	digest protocol.Digest
-	path   string
+	path   string // what is moved
+	use    string // what users lock; empty in quarantine
 	size   protocol.ByteSize
 	used   time.Time
 }
 
-// entries lists blobs and trees, least recently used first.
+// entries lists what takes room: first what lies in quarantine, then blobs and
+// trees, least recently used first. The room is held.
 func (s *Store) entries() ([]kept, error) {
+	bad, err := s.quarantined()
+	if err != nil {
+		return nil, err
+	}
+	good, err := s.good()
+	return append(bad, good...), err
+}
+
+// good lists blobs and trees, least recently used first.
+func (s *Store) good() ([]kept, error) {
 	var all []kept
 	blobs, err := filepath.Glob(s.path("blobs", "*", "*"))
 	if err != nil {
@@ -54,7 +76,7 @@ func (s *Store) entries() ([]kept, error) {
 		d, err := protocol.ParseDigest(filepath.Base(path))
 		info, statErr := os.Stat(path)
 		if err == nil && statErr == nil {
-			all = append(all, kept{d, path, protocol.ByteSize(info.Size()), info.ModTime()})
+			all = append(all, kept{d, path, path, inBlocks(protocol.ByteSize(info.Size())), info.ModTime()})
 		}
 	}
 	trees, err := os.ReadDir(s.path("trees"))
@@ -66,85 +88,70 @@ func (s *Store) entries() ([]kept, error) {
 		if err != nil {
 			continue
 		}
-		path := s.treePath(d)
-		info, err := os.Stat(filepath.Join(path, manifestName))
-		if err != nil {
-			continue
+		use := filepath.Join(s.treePath(d), aboutName)
+		about, info, err := readAbout(use)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			s.quarantine(d, use) // its size cannot be known, and nobody could use it
+		default:
+			all = append(all, kept{d, s.treePath(d), use, about.Disk, info.ModTime()})
 		}
-		size := protocol.ByteSize(info.Size())
-		if m, err := readManifest(path); err == nil {
-			size += m.Bytes
-		}
-		all = append(all, kept{d, path, size, info.ModTime()})
 	}
 	slices.SortFunc(all, func(a, b kept) int { return a.used.Compare(b.used) })
 	return all, nil
 }
 
-// makeRoom evicts entries nobody uses until need more bytes fit under the quota.
-func (s *Store) makeRoom(need protocol.ByteSize) error {
-	if s.quota == 0 {
-		return nil
+// evict removes an entry unless it is in use, here or in another process. The room
+// is held.
+func (s *Store) evict(e *kept) bool {
+	if e.use == "" {
+		s.remove(e.path)
+		return true
 	}
-	all, err := s.entries()
-	if err != nil {
-		return err
-	}
-	total := need
-	for _, e := range all {
-		total += e.size
-	}
-	for _, e := range all {
-		if total <= s.quota {
-			return nil
-		}
-		if s.evict(e) {
-			total -= e.size
-		}
-	}
-	// A reservation is in steps: the first may be larger than a small quota.
-	if total <= s.quota || total == need && need <= reserveStep {
-		return nil
-	}
-	return fmt.Errorf("%w: quota %v, entries in use hold %v", ErrNoSpace, s.quota, total-need)
-}
-
-// evict removes an entry unless it is in use, here or in another process.
-func (s *Store) evict(e kept) bool {
-	l := s.lock(e.digest)
-	defer l.Close()
-	if ok, err := l.TryLock(); !ok || err != nil {
+	l, err := tryLock(e.use, alone, os.O_RDWR)
+	if l == nil || err != nil {
 		return false
 	}
+	defer l.Close()
 	// Renamed first: a half-removed tree never stands under its name.
-	gone := s.path("tmp", fmt.Sprintf("evict-%s-%d", e.digest.Hex(), time.Now().UnixNano()))
+	if err := s.openSession(); err != nil {
+		return false
+	}
+	gone := s.path("tmp", s.room.id, fmt.Sprintf("evicted-%s-%d", e.digest.Hex(), time.Now().UnixNano()))
 	if err := os.Rename(e.path, gone); err != nil {
 		return false
 	}
 	s.remove(gone)
-	s.setWarm(e.digest, false)
+	s.forget(e.digest)
 	s.stats.evicted.Add(1)
 	return true
 }
 
 // Trim evicts entries nobody uses, least recently used first, until at most size
 // bytes are left.
-func (s *Store) Trim(size protocol.ByteSize) error {
-	all, err := s.entries()
+func (s *Store) Trim(ctx context.Context, size protocol.ByteSize) error {
+	err := s.inRoom(ctx, func() error {
+		all, err := s.entries()
+		if err != nil {
+			return err
+		}
+		var total protocol.ByteSize
+		for _, e := range all {
+			total += e.size
+		}
+		for _, e := range all {
+			if total <= size {
+				break
+			}
+			if s.evict(&e) {
+				total -= e.size
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("trim cache: %w", err)
-	}
-	var total protocol.ByteSize
-	for _, e := range all {
-		total += e.size
-	}
-	for _, e := range all {
-		if total <= size {
-			break
-		}
-		if s.evict(e) {
-			total -= e.size
-		}
 	}
 	return nil
 }
@@ -152,7 +159,7 @@ func (s *Store) Trim(size protocol.ByteSize) error {
 // Held lists at most limit digests in the cache, most recently used first: what
 // a pilot tells the coordinator it has.
 func (s *Store) Held(limit int) []protocol.Digest {
-	all, err := s.entries()
+	all, err := s.good()
 	if err != nil {
 		return nil
 	}

@@ -48,6 +48,7 @@ var layers = []struct {
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/batch/arc", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
 
@@ -68,7 +69,7 @@ var keepers = map[string][]string{
 	"github.com/minio/sha256-simd":      {"cache"},
 	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
 	"github.com/prometheus/":            {"coordinator"},
-	"github.com/hanwen/go-fuse/":        {"coordinator"}, // its tests
+	"github.com/hanwen/go-fuse/":        {"cache", "coordinator"}, // their tests
 	"github.com/go-git/":                {"coordinator/fetch"},
 	"github.com/danielgtaylor/huma/":    {"coordinator/server"},
 	"github.com/anishathalye/porcupine": {"cmd/simulation"},

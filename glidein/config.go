@@ -29,12 +29,14 @@ type Config struct {
 }
 
 // Types are the batch systems that a queue can be of.
-var Types = []string{"local", "slurm"}
+var Types = []string{"arc", "local", "slurm"}
 
 // Queue is how pilot jobs go into the batch system.
 type Queue struct {
 	// Type is the batch system, one of Types.
 	Type string `toml:"type"`
+	// Endpoint is where the batch system is, for those that are not found by their tools.
+	Endpoint string `toml:"endpoint"`
 	// Name and Account are the batch system's queue (partition) and account.
 	Name    string `toml:"name"`
 	Account string `toml:"account"`
@@ -254,7 +256,7 @@ func (c *Config) Validate() error {
 }
 
 // keys are all keys of the file, for the nearest right one.
-var keys = strings.Fields(`directory queue.type queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
+var keys = strings.Fields(`directory queue.type queue.endpoint queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
 	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards`)

@@ -129,7 +129,7 @@ func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, entries []batch.En
 		}
 		known := ledger.Jobs[launch]
 		if e.State == batch.Ended {
-			if err := p.Batch.Clean(ctx, e.ID); err != nil {
+			if err := p.Batch.Clean(ctx, e.ID, p.knownDir(launch)); err != nil {
 				p.Logger.Warn("ended pilot job not cleaned", "launch", launch, "batch_id", e.ID, "err", err)
 			}
 			continue // not seen: it ends below
@@ -162,7 +162,7 @@ func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, entries []batch.En
 		}
 		result.Ended = append(result.Ended, launch)
 		delete(ledger.Jobs, launch)
-		if err := os.RemoveAll(p.jobDir(launch)); err != nil {
+		if err := p.retire(launch); err != nil {
 			p.Logger.Warn("directory of an ended pilot job stays", "launch", launch, "err", err)
 		}
 	}

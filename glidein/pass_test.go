@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -84,7 +85,7 @@ func (f *fakeBatch) Remove(_ context.Context, id batch.JobID) error {
 	return nil
 }
 
-func (f *fakeBatch) Clean(_ context.Context, id batch.JobID) error {
+func (f *fakeBatch) Clean(_ context.Context, id batch.JobID, _ string) error {
 	delete(f.jobs, protocol.LaunchID(strings.TrimPrefix(string(id), "id-")))
 	return nil
 }
@@ -308,6 +309,37 @@ func TestTicketIsPrivateAndScriptQuoted(t *testing.T) {
 		if !strings.Contains(string(script), want) {
 			t.Errorf("script lacks %s:\n%s", want, script)
 		}
+	}
+}
+
+func TestWhatEndedPilotsPrintedStaysForAWhile(t *testing.T) {
+	p, b, c := newPass(t, 60, 60)
+	c.want = 55
+	run(t, p)
+	last := filepath.Join(p.Config.Directory, "jobs", "floe-l55")
+	if err := os.WriteFile(filepath.Join(last, "output"), []byte("no route to host\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.want = 0
+	for l := range b.jobs {
+		if l != "l55" {
+			delete(b.jobs, l)
+		}
+	}
+	run(t, p)
+	delete(b.jobs, "l55")
+	run(t, p)
+	ended := filepath.Join(p.Config.Directory, "ended")
+	if got, err := os.ReadFile(filepath.Join(ended, "floe-l55", "output")); err != nil || string(got) != "no route to host\n" {
+		t.Errorf("what the last pilot printed: %q, %v", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(ended, "floe-l55", "ticket")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its ticket: %v, want it gone", err)
+	}
+	kept, err := os.ReadDir(ended)
+	left, err2 := os.ReadDir(filepath.Join(p.Config.Directory, "jobs"))
+	if len(kept) != 50 || len(left) != 0 || err != nil || err2 != nil {
+		t.Errorf("%d directories kept, %d left among the jobs, %v, %v; want 50 and none", len(kept), len(left), err, err2)
 	}
 }
 

@@ -1,6 +1,7 @@
 package glidein
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,53 @@ import (
 
 func (p *Pass) jobDir(l protocol.LaunchID) string {
 	return filepath.Join(p.Config.Directory, "jobs", batch.JobName(l))
+}
+
+// knownDir is the directory of a pilot job, empty when this site did not make it.
+func (p *Pass) knownDir(l protocol.LaunchID) string {
+	if _, err := os.Stat(p.jobDir(l)); err != nil {
+		return ""
+	}
+	return p.jobDir(l)
+}
+
+// keptEnded is how many directories of ended pilot jobs stay for people to look at.
+const keptEnded = 50
+
+// retire takes the directory of a pilot job that has ended out of the way, without
+// its ticket, and forgets those that ended long before.
+func (p *Pass) retire(l protocol.LaunchID) error {
+	dir := p.knownDir(l)
+	if dir == "" {
+		return nil
+	}
+	ended := filepath.Join(p.Config.Directory, "ended")
+	if err := os.MkdirAll(ended, 0o700); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(dir, ticketFile)); err != nil {
+		return err
+	}
+	to := filepath.Join(ended, batch.JobName(l))
+	if err := errors.Join(os.RemoveAll(to), os.Rename(dir, to), os.Chtimes(to, time.Now(), time.Now())); err != nil {
+		return err
+	}
+	all, err := os.ReadDir(ended)
+	if err != nil || len(all) <= keptEnded {
+		return err
+	}
+	when := func(e os.DirEntry) time.Time {
+		info, err := e.Info()
+		if err != nil {
+			return time.Time{}
+		}
+		return info.ModTime()
+	}
+	slices.SortFunc(all, func(a, b os.DirEntry) int { return when(a).Compare(when(b)) })
+	for _, e := range all[:len(all)-keptEnded] {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(ended, e.Name())))
+	}
+	return err
 }
 
 // ticketFile is the ticket, beside the script.

@@ -21,6 +21,7 @@ import (
 
 	"floe/glidein"
 	"floe/glidein/batch"
+	"floe/glidein/batch/arc"
 	"floe/glidein/batch/local"
 	"floe/glidein/batch/slurm"
 	"floe/protocol"
@@ -201,6 +202,8 @@ func runGlidein(c *cobra.Command) error {
 // newSystem is the explicit list of batch systems.
 func newSystem(c *glidein.Config) (batch.System, error) {
 	switch c.Queue.Type {
+	case "arc":
+		return arc.New(c.Queue.Endpoint)
 	case "local":
 		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
 	case "slurm":

@@ -130,8 +130,10 @@ type System interface {
 	// that has ended is no error; one the system never had is ErrUnknownJob, where it
 	// can tell the two apart.
 	Remove(ctx context.Context, id JobID) error
-	// Clean removes what the system keeps of a job that has ended.
-	Clean(ctx context.Context, id JobID) error
+	// Clean removes what the system keeps of a job that has ended, having fetched what
+	// it printed into its directory where that is not shared. Without a directory, the
+	// pass does not know the job.
+	Clean(ctx context.Context, id JobID, directory string) error
 }
 
 // namePrefix begins the name of every pilot job.

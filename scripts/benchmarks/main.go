@@ -30,6 +30,7 @@ var benches = []bench{
 	{name: "failover", about: "the leader is killed under load: until writes resume; nothing lost, nothing doubled", measure: failover},
 	{name: "pilots", about: "memory of a coordinator with 10,000 idle pilots, and exchanges after a reconnect storm", measure: pilots},
 	{name: "truetasks", about: "real /bin/true tasks through one pilot, isolated, against a bare loop that spawns", measure: truetasks},
+	{name: "cache", about: "software of 1 GB in 10,000 files: not there, of another pilot, of this one; SHA-256 and zstd alone ÷ cold", measure: cached},
 	{name: "compare", about: "real /bin/true tasks through floe, Work Queue and a Slurm array", prepare: installPeers, measure: compare},
 }
 
@@ -68,6 +69,13 @@ func main() {
 	debug.SetGCPercent(400)
 	if len(os.Args) == 4 && os.Args[1] == echoCommand {
 		if err := serveEcho(ctx, os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) == 6 && os.Args[1] == cacheCommand {
+		if err := serveCacheUser(ctx, os.Args[2:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

@@ -24,7 +24,7 @@ categories: [example, analysis]
 labels: {experiment: sky}
 options:
   # The metaproject that build.sh packs: where it is, and its digest.
-  software: file:///tmp/sky/sky-1.0.tar.zst
+  software: file:///tmp/sky/sky-1.0.tar.gz
   software_digest: ""
 steering:
   resources:

@@ -162,7 +162,7 @@ func (s *System) Remove(ctx context.Context, id batch.JobID) error {
 }
 
 // Clean implements batch.System.
-func (s *System) Clean(_ context.Context, id batch.JobID) error {
+func (s *System) Clean(_ context.Context, id batch.JobID, _ string) error {
 	if _, ours := batch.LaunchOf(string(id)); !ours || strings.ContainsAny(string(id), "/\x00") {
 		return fmt.Errorf("clean %q: %w", id, batch.ErrUnknownJob)
 	}

@@ -87,7 +87,7 @@ func TestLifeOfAJob(t *testing.T) {
 	if err != nil || string(out) != "from the job\n" {
 		t.Errorf("output = %q, %v", out, err)
 	}
-	if err := s.Clean(t.Context(), id); err != nil {
+	if err := s.Clean(t.Context(), id, ""); err != nil {
 		t.Errorf("clean: %v", err)
 	}
 	if got := stateOf(t, s, "l1"); got != 0 {
@@ -102,7 +102,7 @@ func TestRemoveEndsTheWholeGroup(t *testing.T) {
 	if got := stateOf(t, s, "l2"); got != batch.Running {
 		t.Fatalf("state = %v, want running", got)
 	}
-	if err := s.Clean(t.Context(), id); !errors.Is(err, batch.ErrRefused) {
+	if err := s.Clean(t.Context(), id, ""); !errors.Is(err, batch.ErrRefused) {
 		t.Errorf("clean of a running job: %v, want ErrRefused", err)
 	}
 	if err := s.Remove(t.Context(), id); err != nil {
@@ -130,7 +130,7 @@ func TestUnknownJob(t *testing.T) {
 		t.Errorf("remove of an unknown job: %v", err)
 	}
 	for _, id := range []batch.JobID{"other", "../floe-x", "floe-/../x"} {
-		if err := s.Clean(t.Context(), id); !errors.Is(err, batch.ErrUnknownJob) {
+		if err := s.Clean(t.Context(), id, ""); !errors.Is(err, batch.ErrUnknownJob) {
 			t.Errorf("clean of %q: %v, want ErrUnknownJob", id, err)
 		}
 	}

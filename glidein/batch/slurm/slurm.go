@@ -274,4 +274,4 @@ func (s *System) Remove(ctx context.Context, id batch.JobID) error {
 }
 
 // Clean implements batch.System: Slurm forgets by itself.
-func (s *System) Clean(context.Context, batch.JobID) error { return nil }
+func (s *System) Clean(context.Context, batch.JobID, string) error { return nil }
