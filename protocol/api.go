@@ -110,11 +110,13 @@ type Task struct {
 	Name  string    `json:"name"`
 	State TaskState `json:"state"`
 	// Phase, Site, Pilot, Host and Lease are set while the task is processing.
-	Phase    string    `json:"phase,omitempty"`
-	Lease    string    `json:"lease,omitempty"`
-	Site     SiteID    `json:"site,omitempty"`
-	Pilot    PilotID   `json:"pilot,omitempty"`
-	Host     string    `json:"host,omitempty"`
+	Phase string  `json:"phase,omitempty"`
+	Lease string  `json:"lease,omitempty"`
+	Site  SiteID  `json:"site,omitempty"`
+	Pilot PilotID `json:"pilot,omitempty"`
+	Host  string  `json:"host,omitempty"`
+	// Progress is what the payload says of itself, known to the leader only.
+	Progress *Progress `json:"progress,omitempty"`
 	Attempts []Attempt `json:"attempts,omitempty" doc:"ended attempts, newest last; only at the task's own address"`
 }
 
@@ -185,6 +187,7 @@ type UsageTotal struct {
 	Attempts   uint64 `json:"attempts"`
 	WallMillis int64  `json:"wall_ms"`
 	CPUMillis  int64  `json:"cpu_ms"`
+	KeptMillis int64  `json:"kept_ms,omitempty" doc:"wall time that checkpoints spared them"`
 }
 
 // StatisticsReply is GET /v1/datasets/{dataset}/statistics.

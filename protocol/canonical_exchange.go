@@ -93,6 +93,9 @@ func (p *Progress) WriteCanon(w *canon.Writer) {
 	}
 	m.TextIf(3, p.Text)
 	canon.ListIf(m, 4, p.Statistics)
+	if p.Checkpoint != nil {
+		m.Item(5, p.Checkpoint)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -108,6 +111,9 @@ func (p *Progress) ReadCanon(r *canon.Reader) {
 			p.Text = r.Text()
 		case 4:
 			p.Statistics = canon.List[Statistic](r)
+		case 5:
+			p.Checkpoint = new(FileRecord)
+			p.Checkpoint.ReadCanon(r)
 		default:
 			r.Fail()
 		}

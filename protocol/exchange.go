@@ -50,13 +50,16 @@ type LogTail struct {
 // memory: no word of it enters the record, but for a checkpoint whose pilot falls
 // silent.
 type Progress struct {
-	Lease LeaseID `cbor:"1,keyasint"`
+	Lease LeaseID `cbor:"1,keyasint" json:"-"`
 	// Fraction is how much is done, from 0 to 1, and Text what the payload says beside
 	// it; at most MaxProgressText bytes.
-	Fraction float64 `cbor:"2,keyasint,omitempty"`
-	Text     string  `cbor:"3,keyasint,omitempty"`
+	Fraction float64 `cbor:"2,keyasint,omitempty" json:"fraction"`
+	Text     string  `cbor:"3,keyasint,omitempty" json:"text,omitempty"`
 	// Statistics are those it told last, at most MaxProgressStatistics.
-	Statistics []Statistic `cbor:"4,keyasint,omitempty"`
+	Statistics []Statistic `cbor:"4,keyasint,omitempty" json:"statistics,omitempty"`
+	// Checkpoint is the last one that is stored. Should the pilot fall silent, the next
+	// attempt goes on from there.
+	Checkpoint *FileRecord `cbor:"5,keyasint,omitempty" json:"checkpoint,omitempty"`
 }
 
 // Check refuses what coordinators would not show.
@@ -72,6 +75,11 @@ func (p *Progress) Check() error {
 	for _, s := range p.Statistics {
 		if err := CheckStatistic(s); err != nil {
 			return fmt.Errorf("progress of %v: %w", p.Lease, err)
+		}
+	}
+	if c := p.Checkpoint; c != nil {
+		if err := c.Check(); err != nil || c.Type != FileCheckpoint {
+			return fmt.Errorf("progress of %v: no checkpoint: a %v file, %w", p.Lease, c.Type, err)
 		}
 	}
 	return nil

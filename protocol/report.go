@@ -108,13 +108,21 @@ func (r *Report) Check() error {
 		}
 		seen[s.Name] = true
 	}
-	for _, o := range r.Outputs {
-		if o.Name == "" || o.URL == "" || o.Digest.IsZero() || o.Size < 0 || len(o.URL) > MaxURL || len(o.Name) > MaxURL || len(o.Published) > MaxURL {
-			return fmt.Errorf("report %v: output %.100q: needs a name, a URL of at most %d bytes, a size and a digest", r.Lease, o.Name, MaxURL)
+	for i := range r.Outputs {
+		if err := r.Outputs[i].Check(); err != nil {
+			return fmt.Errorf("report %v: %w", r.Lease, err)
 		}
-		if _, err := o.Type.MarshalText(); err != nil || o.Type < FilePermanent || o.Type > FileCheckpoint {
-			return fmt.Errorf("report %v: output %.100q: invalid file type %d", r.Lease, o.Name, o.Type)
-		}
+	}
+	return nil
+}
+
+// Check refuses a record that breaks the limits.
+func (o *FileRecord) Check() error {
+	if o.Name == "" || o.URL == "" || o.Digest.IsZero() || o.Size < 0 || len(o.URL) > MaxURL || len(o.Name) > MaxURL || len(o.Published) > MaxURL {
+		return fmt.Errorf("output %.100q: needs a name, a URL of at most %d bytes, a size and a digest", o.Name, MaxURL)
+	}
+	if o.Type < FilePermanent || o.Type > FileCheckpoint {
+		return fmt.Errorf("output %.100q: invalid file type %d", o.Name, o.Type)
 	}
 	return nil
 }

@@ -148,6 +148,17 @@ func (v Verdict) Reportable() bool {
 	return v >= VerdictOK && v <= VerdictFramework && v != VerdictLost
 }
 
+// KeepsCheckpoint tells whether the next attempt may go on from what one that ended so,
+// or an earlier one, has saved. It starts anew where the payload failed, as what it
+// saved is not to be trusted, and where an input is made again.
+func (v Verdict) KeepsCheckpoint() bool {
+	switch v {
+	case VerdictOK, VerdictPayload, VerdictData, VerdictWithdrawn:
+		return false
+	}
+	return true
+}
+
 // MarshalText writes the verdict's word.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 

@@ -241,11 +241,19 @@ func taskRows(tasks []protocol.Task) [][]string {
 	rows := make([][]string, 0, len(tasks))
 	for _, t := range tasks {
 		rows = append(rows, []string{
-			t.ID.String(), t.Name, t.State.String(), firstOf(t.Phase, "-"),
+			t.ID.String(), t.Name, t.State.String(), phase(&t),
 			firstOf(string(t.Site), "-"), visible(firstOf(t.Host, "-")), firstOf(string(t.Pilot), "-"),
 		})
 	}
 	return rows
+}
+
+// phase is how far a running task has come, by what its payload says of itself, too.
+func phase(t *protocol.Task) string {
+	if t.Progress != nil && t.Phase == protocol.PhaseRunning.String() {
+		return fmt.Sprintf("%s %.3g%%", t.Phase, 100*t.Progress.Fraction)
+	}
+	return firstOf(t.Phase, "-")
 }
 
 func tasksCommand() *cobra.Command {
@@ -279,6 +287,15 @@ func printTask(p *printer, t *protocol.Task) error {
 	p.line("task %v %s: %s", t.ID, t.Name, t.State)
 	if t.Lease != "" {
 		p.line("  lease %s, %s at %s on %s", t.Lease, firstOf(t.Phase, "offered"), t.Site, visible(firstOf(t.Host, string(t.Pilot))))
+	}
+	if said := t.Progress; said != nil {
+		p.line("  its payload says: %.4g%% %s", 100*said.Fraction, visible(said.Text))
+		for _, x := range said.Statistics {
+			p.line("    %s = %.6g", x.Name, x.Value)
+		}
+		if said.Checkpoint != nil {
+			p.line("  a checkpoint of %v is stored", said.Checkpoint.Size)
+		}
 	}
 	var rows [][]string
 	for _, a := range t.Attempts {
@@ -374,6 +391,9 @@ func printStatistics(p *printer, s *protocol.StatisticsReply) error {
 	if p.tty {
 		p.line("used   %s of CPU in %d attempts", span(s.Used.CPUMillis), s.Used.Attempts)
 		p.line("wasted %s of CPU in %d attempts", span(s.Wasted.CPUMillis), s.Wasted.Attempts)
+		if s.Used.KeptMillis > 0 {
+			p.line("kept   %s of wall time by checkpoints, which attempts that started anew would have run again", span(s.Used.KeptMillis))
+		}
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type UsageSum struct {
 	WriteBytes  int64  `cbor:"7,keyasint,omitempty"`
 	StageMillis int64  `cbor:"8,keyasint,omitempty"`
 	CopyMillis  int64  `cbor:"9,keyasint,omitempty"`
+	KeptMillis  int64  `cbor:"10,keyasint,omitempty"` // wall time that checkpoints spared
 }
 
 // maxUsage bounds one value of one attempt, so that a lying pilot cannot push a sum
@@ -42,6 +43,7 @@ func (u *UsageSum) addUsage(v *protocol.Usage, n int64) {
 	u.WriteBytes += bound(int64(v.WriteBytes))
 	u.StageMillis += bound(v.StageMillis)
 	u.CopyMillis += bound(v.CopyMillis)
+	u.KeptMillis += bound(v.KeptMillis)
 }
 
 // Plus returns the sum of both.
@@ -49,7 +51,7 @@ func (u UsageSum) Plus(v UsageSum) UsageSum {
 	return UsageSum{
 		u.Attempts + v.Attempts, u.WallMillis + v.WallMillis, u.CPUMillis + v.CPUMillis,
 		u.CoreMillis + v.CoreMillis, u.GPUMillis + v.GPUMillis, u.ReadBytes + v.ReadBytes,
-		u.WriteBytes + v.WriteBytes, u.StageMillis + v.StageMillis, u.CopyMillis + v.CopyMillis,
+		u.WriteBytes + v.WriteBytes, u.StageMillis + v.StageMillis, u.CopyMillis + v.CopyMillis, u.KeptMillis + v.KeptMillis,
 	}
 }
 

@@ -14,7 +14,14 @@ type changes struct {
 	mu        sync.Mutex
 	listeners map[*listener]struct{} // guarded by mu
 	finished  []finishedJob          // guarded by mu; for the housekeeper
-	more      chan struct{}          // holds one: finished is not empty
+	spent     []spentFile            // guarded by mu; for the housekeeper
+	more      chan struct{}          // holds one: finished or spent is not empty
+}
+
+// spentFile is a checkpoint that nobody needs any more.
+type spentFile struct {
+	task protocol.TaskID
+	file protocol.FileRecord
 }
 
 type finishedJob struct {
@@ -56,6 +63,15 @@ func (c *changes) takeFinished() []finishedJob {
 	return jobs
 }
 
+// takeSpent gives the checkpoints that have become useless since it was last called.
+func (c *changes) takeSpent() []spentFile {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files := c.spent
+	c.spent = nil
+	return files
+}
+
 // observe runs in the goroutine that applies: it may not wait.
 func (c *changes) observe(e *state.Event) {
 	var dataset protocol.DatasetID
@@ -72,12 +88,15 @@ func (c *changes) observe(e *state.Event) {
 		dataset = b.Task.Dataset
 	case *state.AttemptEnded:
 		dataset = b.Task.Dataset
+		for _, f := range b.Remove {
+			c.forHousekeeper(func() { c.spent = append(c.spent, spentFile{b.Task, f}) })
+		}
 	case *state.AttemptCleaned:
 		dataset = b.Task.Dataset
 	case *state.JobFinished:
 		dataset = b.Dataset
 		if b.State == protocol.JobOK {
-			c.finish(finishedJob{b.Dataset, b.Job})
+			c.forHousekeeper(func() { c.finished = append(c.finished, finishedJob{b.Dataset, b.Job}) })
 		}
 	case *state.DatasetFinished:
 		dataset = b.Dataset
@@ -96,10 +115,10 @@ func (c *changes) observe(e *state.Event) {
 	}
 }
 
-// finish leaves a finished job to the housekeeper.
-func (c *changes) finish(j finishedJob) {
+// forHousekeeper leaves something to the housekeeper.
+func (c *changes) forHousekeeper(add func()) {
 	c.mu.Lock()
-	c.finished = append(c.finished, j)
+	add()
 	c.mu.Unlock()
 	select {
 	case c.more <- struct{}{}:

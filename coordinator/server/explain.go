@@ -31,6 +31,9 @@ func (s *Server) explain(_ context.Context, in *TaskPath) (*body[protocol.Explan
 		if e.Lease != nil {
 			phase := s.core.watch.phase(e.Lease.ID)
 			say("attempt %d runs at %s under pilot %s (%v)", e.Attempt, e.Lease.Site, e.Lease.Pilot, phase)
+			if p := s.core.watch.progress(e.Lease.ID); p != nil {
+				say("%s", saysOfItself(p))
+			}
 		}
 	case protocol.TaskQueued:
 		say("it needs %s", asks(&e.Asked, &e.Sites))
@@ -59,6 +62,22 @@ func (s *Server) explain(_ context.Context, in *TaskPath) (*body[protocol.Explan
 		say("it prefers other hosts than %s, where it failed", strings.Join(e.Avoided, ", "))
 	}
 	return &body[protocol.Explanation]{reply}, nil
+}
+
+// saysOfItself is what a payload says of itself, in a sentence.
+func saysOfItself(p *protocol.Progress) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "its payload says that %.4g %% are done", 100*p.Fraction)
+	if p.Text != "" {
+		fmt.Fprintf(&b, " (%s)", p.Text)
+	}
+	for i, x := range p.Statistics {
+		fmt.Fprintf(&b, "%s%s = %.6g", [...]string{", ", ": "}[min(1, max(0, 1-i))], x.Name, x.Value)
+	}
+	if p.Checkpoint != nil {
+		fmt.Fprintf(&b, "; a checkpoint of %v is stored", p.Checkpoint.Size)
+	}
+	return b.String()
 }
 
 // sayFit tells how many pilots could run a queued task, and what the others lack.

@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"floe/coordinator/blob"
+	"floe/protocol"
 )
 
 // How often a coordinator looks after its blobs.
@@ -43,9 +45,19 @@ func (s *Server) housekeep(ctx context.Context) {
 	}
 }
 
-// release frees the temp files of finished jobs: Figure 8's garbage collection.
+// release frees checkpoints of no further use, and the temp files of finished jobs: Figure 8's garbage collection.
 // Every coordinator does it for its own copies.
 func (s *Server) release(ctx context.Context) {
+	for _, f := range s.changes.takeSpent() {
+		text, kept := strings.CutPrefix(f.file.URL, "blob:")
+		d, err := protocol.ParseDigest(text)
+		if !kept || err != nil {
+			continue // it is in an area: its pilot removes it
+		}
+		if err := s.Blobs.Delete(d, blob.Temp, jobOwner(f.task.Dataset, f.task.Job)); err != nil {
+			s.Logger.Warn("a checkpoint that nobody needs stays until its job is ok", "task", f.task, "digest", d, "err", err)
+		}
+	}
 	finished := s.changes.takeFinished()
 	owners := make([]string, len(finished))
 	for i, job := range finished {

@@ -88,6 +88,7 @@ func (s *Server) describeTask(m *state.Machine, d *state.Dataset, id protocol.Ta
 		if p := s.core.watch.phase(l.ID); p != 0 {
 			t.Phase = p.String()
 		}
+		t.Progress = s.core.watch.progress(l.ID)
 		if p, ok := m.Pilot(l.Pilot); ok {
 			t.Host = p.Host
 		}
@@ -276,7 +277,7 @@ func (s *Server) statisticsOf(id protocol.DatasetID, task *protocol.TaskIndex, n
 }
 
 func total(u *history.UsageSum) protocol.UsageTotal {
-	return protocol.UsageTotal{Attempts: u.Attempts, WallMillis: u.WallMillis, CPUMillis: u.CPUMillis}
+	return protocol.UsageTotal{Attempts: u.Attempts, WallMillis: u.WallMillis, CPUMillis: u.CPUMillis, KeptMillis: u.KeptMillis}
 }
 
 type outputsInput struct {

@@ -74,6 +74,9 @@ func (c *Core) Begin(now time.Time, caller *transport.Caller, request *protocol.
 		return nil, err
 	}
 	c.watch.heard(now, pilot.ID, caller.Transport)
+	for i := range request.Progress {
+		c.watch.told(pilot.ID, &request.Progress[i])
+	}
 	x := &Exchange{
 		core: c, pilot: pilot, transport: caller.Transport, request: request, reply: &protocol.ExchangeReply{Next: c.pace()},
 		stage: stageReports,
@@ -429,6 +432,9 @@ func (c *Core) lease(g *state.Grant, pilot *state.Pilot) protocol.Lease {
 	if len(g.Task.Parents) > 0 {
 		c.record.Read(func(m *state.Machine) { l.Inputs = m.Inputs(g.Lease.Task) })
 	}
+	if g.Earlier != nil {
+		l.Inputs = append(l.Inputs, *g.Earlier)
+	}
 	return l
 }
 
@@ -451,6 +457,8 @@ func checkExchange(r *protocol.ExchangeRequest) error {
 		return protocol.Errorf(protocol.CodeTooLarge, "%d leases listed, limit %d", len(r.Held), protocol.MaxHeld)
 	case len(r.Reports) > protocol.MaxReports:
 		return protocol.Errorf(protocol.CodeTooLarge, "%d reports, limit %d", len(r.Reports), protocol.MaxReports)
+	case len(r.Progress) > protocol.MaxHeld:
+		return protocol.Errorf(protocol.CodeTooLarge, "progress of %d leases, limit %d", len(r.Progress), protocol.MaxHeld)
 	case len(r.Cached) > protocol.MaxCached:
 		return protocol.Errorf(protocol.CodeTooLarge, "%d cached digests, limit %d", len(r.Cached), protocol.MaxCached)
 	case r.Wait < 0 || r.Wait > protocol.MaxWait:

@@ -28,6 +28,8 @@ type watchedLease struct {
 	// deadline is when it lapses unless heard of.
 	deadline time.Time
 	lapsed   bool
+	// said is what its payload says of itself; nil where that is nothing.
+	said *protocol.Progress
 	// expiring says that its expiry was proposed by this leader.
 	expiring bool
 }
@@ -142,6 +144,28 @@ func (w *watch) renew(now time.Time, id protocol.LeaseID, phase protocol.Phase) 
 	}
 }
 
+// told notes what the payload of a lease says of itself, if the pilot holds it.
+func (w *watch) told(pilot protocol.PilotID, p *protocol.Progress) {
+	if p.Check() != nil {
+		return // it is for people only: no reason to refuse what else the pilot says
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.leases[p.Lease]; l != nil && l.pilot == pilot {
+		l.said = p
+	}
+}
+
+// progress is what the payload of a lease says of itself; nil where that is nothing.
+func (w *watch) progress(id protocol.LeaseID) *protocol.Progress {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.leases[id]; l != nil {
+		return l.said
+	}
+	return nil
+}
+
 // phase tells how far a lease has come; 0 when it is not watched.
 func (w *watch) phase(id protocol.LeaseID) protocol.Phase {
 	w.mu.Lock()
@@ -189,7 +213,11 @@ func (w *watch) overdue(now time.Time, term uint64, list []state.Command) []stat
 			continue
 		}
 		l.expiring = true
-		leases = append(leases, &state.Expire{Lease: id, Task: l.task, Term: term})
+		x := &state.Expire{Lease: id, Task: l.task, Term: term}
+		if l.said != nil {
+			x.Saved = l.said.Checkpoint
+		}
+		leases = append(leases, x)
 	}
 	for id, p := range w.pilots {
 		patience := w.timing.Pilot

@@ -123,7 +123,7 @@ func (m *Machine) pick(d *dataset, ref laneRef, host string) uint32 {
 
 func grantOf(d *dataset, l *Lease) Grant {
 	v := &d.tasks[l.Task.Task]
-	return Grant{Lease: *l, Granted: v.granted(uint32(l.Task.Job), l.Shape), Facts: d.facts, Task: v.spec, Jobs: d.jobs}
+	return Grant{Lease: *l, Granted: v.granted(uint32(l.Task.Job), l.Shape), Facts: d.facts, Task: v.spec, Jobs: d.jobs, Earlier: d.earlier(l)}
 }
 
 // grantedBefore returns the live leases that a pilot's last Acquire was given.

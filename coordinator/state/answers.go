@@ -35,6 +35,8 @@ type Grant struct {
 	Facts   *Facts // of the dataset; shared, never changed
 	Task    *TaskSpec
 	Jobs    uint32
+	// Earlier is the checkpoint that an earlier attempt has left; nil starts anew.
+	Earlier *protocol.FileRecord
 }
 
 // Err returns the answer as a wire error, nil for CodeOK.

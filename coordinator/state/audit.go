@@ -178,6 +178,7 @@ func (a *audit) dataset(r *Record, d *dataset) {
 		a.vertex(d, t, &sets[t], every)
 	}
 	a.leases(r, d, sets)
+	a.saved(d)
 	d.accepted.Scan(func(key uint64, made *accepted) bool {
 		id := keyTask(d.id, key)
 		if int(id.Task) >= len(sets) || made.Lease.IsZero() {

@@ -150,6 +150,9 @@ type Expire struct {
 	Lease protocol.LeaseID `cbor:"1,keyasint"`
 	Task  protocol.TaskID  `cbor:"2,keyasint"`
 	Term  uint64           `cbor:"3,keyasint"`
+	// Saved is the checkpoint that its pilot said it has stored, for the next attempt;
+	// nil where it said nothing.
+	Saved *protocol.FileRecord `cbor:"4,keyasint,omitempty"`
 }
 
 // Revive makes a lapsed lease live again: its pilot is back and nobody has

@@ -33,9 +33,10 @@ type dataset struct {
 	// reset since.
 	reopened bits
 
-	// live, accepted, failedAt and lostAt are keyed by job and task (taskKey).
+	// live, accepted, saved, failedAt and lostAt are keyed by job and task (taskKey).
 	live     *btree.Map[uint64, *Lease]    // current attempts
 	accepted *btree.Map[uint64, *accepted] // of unfinished jobs, for children
+	saved    *btree.Map[uint64, *saved]    // of tasks that are not done, for their next attempts
 	failedAt *btree.Map[uint64, []string]  // hosts where attempts failed
 	lostAt   *btree.Map[uint64, []string]  // nodes of the losses in a row, newest last
 }
@@ -112,7 +113,8 @@ func (d *dataset) clone(g generation) *dataset {
 			v.counts[k].slices = slices.Clone(v.counts[k].slices)
 		}
 	}
-	c.live, c.accepted, c.failedAt, c.lostAt = d.live.Copy(), d.accepted.Copy(), d.failedAt.Copy(), d.lostAt.Copy()
+	c.live, c.accepted, c.saved = d.live.Copy(), d.accepted.Copy(), d.saved.Copy()
+	c.failedAt, c.lostAt = d.failedAt.Copy(), d.lostAt.Copy()
 	return &c
 }
 
@@ -122,6 +124,7 @@ func newDataset(g generation, id protocol.DatasetID, facts *Facts, specs []TaskS
 		tasks:    make([]vertex, len(specs)),
 		live:     new(btree.Map[uint64, *Lease]),
 		accepted: new(btree.Map[uint64, *accepted]),
+		saved:    new(btree.Map[uint64, *saved]),
 		failedAt: new(btree.Map[uint64, []string]),
 		lostAt:   new(btree.Map[uint64, []string]),
 	}
@@ -262,17 +265,20 @@ func (v *vertex) granted(j uint32, shape uint8) protocol.Requirements {
 // attempt returns the number of a task's next attempt, or of its current one.
 func (v *vertex) attempt(j uint32) uint32 { return v.counts[countEnded].get(j) + 1 }
 
-// clearBudgets gives tasks fresh retry budgets. Attempt numbers go on.
+// clearBudgets gives tasks fresh retry budgets, and nothing to go on from. Attempt
+// numbers go on.
 func (m *Machine) clearBudgets(d *dataset, t protocol.TaskIndex, jobs jobSet) {
 	v := &d.tasks[t]
 	for k := countFailed; k < countKinds; k++ {
 		v.counts[k].clear(m.gen, jobs)
 	}
-	forgetNodes(d.failedAt, t, jobs)
-	forgetNodes(d.lostAt, t, jobs)
+	forget(d.failedAt, t, jobs)
+	forget(d.lostAt, t, jobs)
+	forget(d.saved, t, jobs)
 }
 
-func forgetNodes(at *btree.Map[uint64, []string], t protocol.TaskIndex, jobs jobSet) {
+// forget takes what is kept of a task in some jobs from a map by taskKey.
+func forget[T any](at *btree.Map[uint64, T], t protocol.TaskIndex, jobs jobSet) {
 	if at.Len() == 0 {
 		return
 	}
@@ -281,7 +287,7 @@ func forgetNodes(at *btree.Map[uint64, []string], t protocol.TaskIndex, jobs job
 		return
 	}
 	var gone []uint64
-	at.Scan(func(key uint64, _ []string) bool {
+	at.Scan(func(key uint64, _ T) bool {
 		if protocol.TaskIndex(key&0xffff) == t && jobs.many.Contains(uint32(key>>16)) {
 			gone = append(gone, key)
 		}

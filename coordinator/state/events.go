@@ -142,6 +142,8 @@ type AttemptEnded struct {
 	GrantedWall UnixMillis              `cbor:"19,keyasint"`
 	StartedUnix int64                   `cbor:"20,keyasint,omitempty"`
 	EndedUnix   int64                   `cbor:"21,keyasint,omitempty"`
+	// Remove are checkpoints that nobody needs any more.
+	Remove []protocol.FileRecord `cbor:"22,keyasint,omitempty"`
 }
 
 // AttemptCleaned says that an accepted attempt's task went from copied to ok.

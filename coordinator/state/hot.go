@@ -139,6 +139,7 @@ func (e *AttemptEnded) WriteCanon(w *canon.Writer) {
 	m.Int(19, int64(e.GrantedWall))
 	m.IntIf(20, e.StartedUnix)
 	m.IntIf(21, e.EndedUnix)
+	canon.ListIf(m, 22, e.Remove)
 }
 
 // ReadCanon implements canon.Readable.
@@ -188,6 +189,8 @@ func (e *AttemptEnded) ReadCanon(r *canon.Reader) {
 			e.StartedUnix = r.Int()
 		case 21:
 			e.EndedUnix = r.Int()
+		case 22:
+			e.Remove = canon.List[protocol.FileRecord](r)
 		default:
 			r.Fail()
 		}

@@ -169,6 +169,9 @@ func (e *Expire) apply(m *Machine) Answer {
 	if l == nil {
 		return a
 	}
+	if e.Saved != nil && l.State == Live {
+		d.keepSaved(l, protocol.VerdictLost, e.Saved)
+	}
 	m.lapse(d, l)
 	return Answer{}
 }

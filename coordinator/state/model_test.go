@@ -57,6 +57,9 @@ type modelTask struct {
 	failed, payload, data, lost, memory, walltime, disk uint32
 	hosts                                               []string
 	lostAt                                              []string // of the losses in a row
+	// saved is what the next attempt goes on from, if it reads savedOf; empty is nothing.
+	saved   string
+	savedOf []protocol.LeaseID
 }
 
 type modelLease struct {
@@ -172,6 +175,7 @@ func (m *model) end(t *modelTask, taken bool) {
 
 // withdraw takes back a task's accepted attempt.
 func (m *model) withdraw(t *modelTask) {
+	t.saved = ""
 	m.end(t, true)
 	if t.finished() {
 		t.ended++
@@ -181,7 +185,23 @@ func (m *model) withdraw(t *modelTask) {
 
 func (t *modelTask) forgive() {
 	t.failed, t.payload, t.data, t.lost, t.memory, t.walltime, t.disk = 0, 0, 0, 0, 0, 0, 0
-	t.hosts, t.lostAt = nil, nil
+	t.hosts, t.lostAt, t.saved = nil, nil, ""
+}
+
+// parents are the attempts that a task reads.
+func (d *modelDataset) parents(j *modelJob, task protocol.TaskIndex) (read []protocol.LeaseID) {
+	for _, p := range d.specs[task].Parents {
+		read = append(read, j.tasks[p].accepted)
+	}
+	return read
+}
+
+// save notes what an attempt that is live has saved.
+func (m *model) save(id protocol.TaskID, file *protocol.FileRecord) {
+	d, j, t := m.task(id)
+	if file != nil && t.lease.state == Live {
+		t.saved, t.savedOf = file.URL, d.parents(j, id.Task)
+	}
 }
 
 // charge counts a failure and tells whether a budget is spent.
@@ -357,6 +377,12 @@ func (m *model) report(r *Report) protocol.Code {
 		return protocol.CodeOK
 	case t.lease.state == Lapsed:
 		t.unlose()
+	}
+	switch {
+	case !r.Verdict.KeepsCheckpoint():
+		t.saved = ""
+	case savedBy(r.Outputs) != nil:
+		t.saved, t.savedOf = savedBy(r.Outputs).URL, d.parents(j, r.Task.Task)
 	}
 	if r.Verdict == protocol.VerdictOK {
 		m.nodeSucceeded(d, t.lease, r.Task)

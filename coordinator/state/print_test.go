@@ -46,6 +46,9 @@ func eventLine(body EventBody) string {
 		if e.Evidence != "" {
 			word("(%s)", e.Evidence)
 		}
+		for _, f := range e.Remove {
+			word("(%s goes)", f.URL)
+		}
 	case *AttemptCleaned:
 		say("attempt cleaned")
 		word("%v: task %v", e.Lease, e.Task)
@@ -143,6 +146,9 @@ func answerLines(a *Answer) string {
 		}
 		if len(g.Lease.Parents) > 0 {
 			fmt.Fprintf(&b, ", reads %v", g.Lease.Parents)
+		}
+		if g.Earlier != nil {
+			fmt.Fprintf(&b, ", goes on from %s", g.Earlier.URL)
 		}
 		b.WriteByte('\n')
 	}

@@ -286,7 +286,14 @@ func (w *walk) acquire(t *rapid.T) {
 		free.Cores -= g.Granted.Cores
 		free.Memory -= g.Granted.Memory
 		free.Disk -= g.Granted.Disk
-		_, _, task := w.m.task(g.Lease.Task)
+		d, j, task := w.m.task(g.Lease.Task)
+		earlier := ""
+		if slices.Equal(task.savedOf, d.parents(j, g.Lease.Task.Task)) {
+			earlier = task.saved
+		}
+		if (g.Earlier != nil) != (earlier != "") || g.Earlier != nil && g.Earlier.URL != earlier {
+			w.Fatalf("granted %v to go on from %v, want %q", g.Lease.Task, g.Earlier, earlier)
+		}
 		w.m.end(task, true)
 		task.state, task.lease = protocol.TaskProcessing, &modelLease{g.Lease.ID, id, Live, w.m.now}
 		if node != nil && node.state == NodeCanary {
@@ -332,6 +339,9 @@ func (w *walk) report(t *rapid.T) {
 		bad.Task = parents[w.draw("parent", len(parents))]
 		c.Verdict, c.BadInput = protocol.VerdictData, "out."+bad.String()
 	}
+	if w.coin("saved") {
+		c.Outputs = []protocol.FileRecord{*checkpointFile(l.ID.String())}
+	}
 	w.reported(c)
 	if w.coin("repeat") {
 		before := headless(w, persisted(w, w.r.m.Snapshot()))
@@ -358,7 +368,12 @@ func (w *walk) expire(t *rapid.T) {
 		w.want(protocol.CodeStale, "expire in another term", &Expire{Lease: l.ID, Task: l.Task, Term: w.r.term - 1})
 		return
 	}
-	w.want(protocol.CodeOK, "expire", &Expire{Lease: l.ID, Task: l.Task, Term: w.r.term})
+	var saved *protocol.FileRecord
+	if w.coin("saved") {
+		saved = checkpointFile(l.ID.String() + "-live")
+	}
+	w.want(protocol.CodeOK, "expire", &Expire{Lease: l.ID, Task: l.Task, Term: w.r.term, Saved: saved})
+	w.m.save(l.Task, saved)
 	w.m.lapse(j, task)
 }
 

@@ -100,6 +100,7 @@ func (m *Machine) accept(d *dataset, l *Lease, r *Report) {
 	host := m.pilot(l.Pilot).Host
 	e := reportEvent(l, r, host, next)
 	e.Accepted = true
+	e.Remove = d.keepSaved(l, r.Verdict, nil)
 	m.emit(e)
 	v.failing = nil
 	if m.nodes.Len() > 0 {
@@ -109,8 +110,8 @@ func (m *Machine) accept(d *dataset, l *Lease, r *Report) {
 		d.accepted.Set(taskKey(j, t), a)
 	}
 	v.counts[countLost].clear(m.gen, oneJob(j))
-	forgetNodes(d.failedAt, t, oneJob(j))
-	forgetNodes(d.lostAt, t, oneJob(j))
+	forget(d.failedAt, t, oneJob(j))
+	forget(d.lostAt, t, oneJob(j))
 	if r.Cleaned {
 		m.forget(d, l, false)
 	} else {
@@ -163,7 +164,9 @@ func (m *Machine) fail(d *dataset, l *Lease, r *Report, host string) {
 	case m.charge(d, t, j, r.Verdict, host):
 		next = protocol.TaskError
 	}
-	m.emit(reportEvent(l, r, host, next))
+	e := reportEvent(l, r, host, next)
+	e.Remove = d.keepSaved(l, r.Verdict, savedBy(r.Outputs))
+	m.emit(e)
 	m.forget(d, l, false)
 	v.counts[countEnded].add(m.gen, j)
 	if known {
@@ -243,6 +246,7 @@ func (m *Machine) withdraw(d *dataset, t protocol.TaskIndex, j uint32, reason st
 		m.endAttempt(d, l, protocol.VerdictWithdrawn, reason, next)
 	}
 	v := &d.tasks[t]
+	d.saved.Delete(taskKey(j, t))
 	if v.finished(j) {
 		d.accepted.Delete(taskKey(j, t))
 		v.counts[countEnded].add(m.gen, j)

@@ -228,6 +228,11 @@ func output(l *Lease, t protocol.FileType) protocol.FileRecord {
 	}
 }
 
+// checkpointFile is what an attempt has saved.
+func checkpointFile(name string) *protocol.FileRecord {
+	return &protocol.FileRecord{Type: protocol.FileCheckpoint, Name: "checkpoint", URL: "saved:" + name, Size: 7, Digest: digestOf(name)}
+}
+
 func failure(l *Lease, v protocol.Verdict) *Report {
 	return &Report{Lease: l.ID, Task: l.Task, Pilot: l.Pilot, Verdict: v, Usage: protocol.Usage{WallMillis: 500}}
 }

@@ -71,7 +71,7 @@ func samples() []Command {
 		&AddJobs{By: act("9"), Dataset: 1, From: 2, Jobs: 1, Classes: []AddedClasses{{0, []Class{{asks, jobs(2, 2)}}}}},
 		&SetDataset{By: act("10"), Dataset: 1, Verb: DatasetResume, Priority: &priority, Sites: &SiteRule{Excluded: []protocol.SiteID{"pond"}}},
 		&Acquire{Pilot: "p1", Free: has, Want: 2, Sequence: 1},
-		&Expire{Lease: lease, Task: task, Term: 1},
+		&Expire{Lease: lease, Task: task, Term: 1, Saved: checkpointFile("half")},
 		&Revive{Lease: lease, Task: task},
 		&Report{
 			Lease: lease, Task: task, Pilot: "p1", Verdict: protocol.VerdictData, Evidence: "exit 1", ExitCode: 1, Signal: 9, Usage: usage,
@@ -211,7 +211,8 @@ func TestOldRecord(t *testing.T) {
 	}
 	testOldRecord(t, "testdata/records/v1.hex", r.m)
 
-	// What came with format 2: nodes with a standing, tasks that were lost.
+	// What came with format 2: nodes with a standing, tasks that were lost, and what they
+	// had saved.
 	r.do(protocol.CodeOK, &SetFormat{Format: 2})
 	r.do(protocol.CodeOK, submission(2, 9, chain(1)))
 	r.enrol("p2", "dale", big)
@@ -222,7 +223,7 @@ func TestOldRecord(t *testing.T) {
 		case i < 8:
 			r.do(protocol.CodeOK, failure(&g.Lease, protocol.VerdictPayload))
 		default:
-			r.do(protocol.CodeOK, &Expire{Lease: g.Lease.ID, Task: g.Lease.Task, Term: r.term})
+			r.do(protocol.CodeOK, &Expire{Lease: g.Lease.ID, Task: g.Lease.Task, Term: r.term, Saved: checkpointFile("half")})
 		}
 	}
 	r.do(protocol.CodeOK, &ExcludeNode{By: Action{Actor: "ann", Reason: "loud"}, Site: "pond", Host: "n9"})

@@ -61,7 +61,11 @@ func (s *scenario) command() Command {
 		if w := s.number("term"); w > 0 {
 			term = uint64(w)
 		}
-		return &Expire{Lease: s.lease(), Task: s.task(), Term: term}
+		c := &Expire{Lease: s.lease(), Task: s.task(), Term: term}
+		if name := s.word("saved"); name != "" {
+			c.Saved = checkpointFile(name)
+		}
+		return c
 	case "revive":
 		return &Revive{Lease: s.lease(), Task: s.task()}
 	case "user":
@@ -291,6 +295,9 @@ func (s *scenario) report() Command {
 	if v != protocol.VerdictOK {
 		c := failure(&l, v)
 		c.BadInput = s.word("bad")
+		if name := s.word("saved"); name != "" {
+			c.Outputs = []protocol.FileRecord{*checkpointFile(name)}
+		}
 		return c
 	}
 	c := success(&l)

@@ -62,8 +62,9 @@ const (
 	frameJoin
 	frameAnswered
 	frameEnd
-	frameLost // of a dataset, after the hosts it avoids
-	frameNode // after members
+	frameLost  // of a dataset, after the hosts it avoids
+	frameNode  // after members
+	frameSaved // of a dataset, after the losses
 )
 
 // maxFrame bounds what Restore allocates for one frame: a bitmap over MaxJobs
@@ -250,6 +251,8 @@ func (m *Machine) restoreFrame(kind byte, body []byte) error {
 		return restoreTask(m, body, func(d *dataset, key uint64, hosts *[]string) { d.failedAt.Set(key, *hosts) })
 	case frameLost:
 		return restoreTask(m, body, func(d *dataset, key uint64, nodes *[]string) { d.lostAt.Set(key, *nodes) })
+	case frameSaved:
+		return restoreTask(m, body, func(d *dataset, key uint64, s *saved) { d.saved.Set(key, s) })
 	case framePilot:
 		return restoreInto(m.pilots, body, func(p *Pilot) protocol.PilotID {
 			p.gen = m.gen

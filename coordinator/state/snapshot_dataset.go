@@ -115,6 +115,10 @@ func (d *dataset) persist(p *persister) {
 		p.frame(frameLost, &taskFrame[*[]string]{keyTask(d.id, key), &nodes})
 		return p.err == nil
 	})
+	d.saved.Scan(func(key uint64, s *saved) bool {
+		p.frame(frameSaved, &taskFrame[*saved]{keyTask(d.id, key), s})
+		return p.err == nil
+	})
 }
 
 func (m *Machine) restoreDataset(body []byte) error {

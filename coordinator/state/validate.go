@@ -363,7 +363,15 @@ func validateLease(l protocol.LeaseID, t protocol.TaskID) error {
 }
 
 // Validate implements Command.
-func (e *Expire) Validate() error { return validateLease(e.Lease, e.Task) }
+func (e *Expire) Validate() error {
+	if err := validateLease(e.Lease, e.Task); err != nil || e.Saved == nil {
+		return err
+	}
+	var c check
+	c.that(e.Saved.Type == protocol.FileCheckpoint, "lease %v: a %v file is no checkpoint", e.Lease, e.Saved.Type)
+	c.wrap(e.Saved.Check())
+	return c.err
+}
 
 // Validate implements Command.
 func (r *Revive) Validate() error { return validateLease(r.Lease, r.Task) }

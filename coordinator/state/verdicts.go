@@ -72,7 +72,7 @@ func (m *Machine) charge(d *dataset, t protocol.TaskIndex, j uint32, verdict pro
 	r := ruleOf(verdict)
 	if r.count != countLost {
 		v.counts[countLost].clear(m.gen, oneJob(j)) // in a row
-		forgetNodes(d.lostAt, t, oneJob(j))
+		forget(d.lostAt, t, oneJob(j))
 	}
 	if r.count != countKinds {
 		c := &v.counts[r.count]
@@ -95,7 +95,7 @@ func (m *Machine) charge(d *dataset, t protocol.TaskIndex, j uint32, verdict pro
 // excuse notes a failure that was its node's doing: it costs the task nothing.
 func (m *Machine) excuse(d *dataset, t protocol.TaskIndex, j uint32, host string) {
 	d.tasks[t].counts[countLost].clear(m.gen, oneJob(j))
-	forgetNodes(d.lostAt, t, oneJob(j))
+	forget(d.lostAt, t, oneJob(j))
 	m.avoid(d, t, j, host)
 }
 
