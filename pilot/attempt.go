@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"strconv"
 	"time"
 
 	"floe/cache"
@@ -43,6 +45,12 @@ type Attempt struct {
 	Log   func(*payload.Log)
 	// Session hears of the payload's socket; nil does without.
 	Session func(*session.Session)
+	// Stored hears of checkpoints that are stored; nil does without.
+	Stored func(protocol.FileRecord)
+	// End is when the payload must be gone because the batch slot is over; zero is not
+	// known. Gone is closed when nobody waits for the attempt any more; nil is never.
+	End  time.Time
+	Gone <-chan struct{}
 	// System is what $system names on this node.
 	System map[string]string
 
@@ -53,6 +61,7 @@ type Attempt struct {
 	task    *steering.ExpandedTask
 	pins    *protocol.ModulePins // of external modules
 	report  *protocol.Report
+	savings *savings // nil before the payload runs
 	staged  time.Duration
 	copied  time.Duration
 }
@@ -79,6 +88,7 @@ func (a *Attempt) Run(ctx context.Context, document Document) *protocol.Report {
 			a.report.BadInput = bad.name
 		}
 	}
+	a.keepCheckpoint()
 	u := &a.report.Usage
 	u.WallMillis = time.Since(started).Milliseconds()
 	u.StageMillis, u.CopyMillis = a.staged.Milliseconds(), a.copied.Milliseconds()
@@ -109,7 +119,7 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	}
 	in := steering.ExpandInput{
 		Dataset: a.Lease.Task.Dataset, Job: a.Lease.Task.Job, JobCount: a.Lease.JobCount, Seed: a.Lease.Seed,
-		Options: a.Lease.Options, System: a.System, Environ: environParameters(),
+		Options: a.Lease.Options, System: a.system(), Environ: environParameters(),
 	}
 	// By name: coordinators number the tasks behind their parents, a document need not.
 	index, ok := doc.TaskIndex(a.Lease.TaskName)
@@ -128,6 +138,10 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	// of other tasks are not ours.
 	job, _ := steering.ExpandJob(doc, in)
 	input, err := a.prepare(ctx, payload.Texts(job.Parameters))
+	resume := ""
+	if err == nil {
+		resume = a.fetchEarlier(ctx)
+	}
 	a.staged = time.Since(begun)
 	if err != nil {
 		return err
@@ -136,7 +150,7 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 		return err
 	}
 	a.phase(protocol.PhaseRunning)
-	a.execute(ctx, input)
+	a.execute(ctx, input, resume)
 	a.report.Verdict, a.report.Evidence = a.outcome.Verdict, a.outcome.Evidence
 	a.report.ExitCode, a.report.Signal = a.outcome.ExitCode, a.outcome.Signal
 	a.report.Usage, a.report.Statistics, a.report.Modules = a.outcome.Usage, a.outcome.Statistics, a.outcome.Modules
@@ -148,6 +162,21 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	err = a.store(ctx, a.task.Data)
 	a.copied += time.Since(begun)
 	return err
+}
+
+// system is what $system names: of the node, and how many seconds the task has.
+func (a *Attempt) system() map[string]string {
+	all := maps.Clone(a.System)
+	left := a.Lease.Granted.Walltime.Duration()
+	if !a.End.IsZero() {
+		if slot := time.Until(a.End); left == 0 || slot < left || a.Lease.Granted.Elastic {
+			left = max(slot, time.Second)
+		}
+	}
+	if left > 0 && all != nil {
+		all["remaining_walltime"] = strconv.FormatInt(int64(left/time.Second), 10)
+	}
+	return all
 }
 
 // prepare brings software and task-level files to the node, and translates the
@@ -172,10 +201,14 @@ func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payloa
 }
 
 // execute runs the payload under the limits that were granted.
-func (a *Attempt) execute(ctx context.Context, task payload.Task) {
+func (a *Attempt) execute(ctx context.Context, task payload.Task, resume string) {
 	granted := &a.Lease.Granted
 	limits := payload.Limits{Walltime: granted.Walltime.Duration(), Memory: granted.Memory, Disk: granted.Disk}
-	options := payload.Options{Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	if granted.Elastic && !a.End.IsZero() {
+		limits.Walltime = 0 // it has what is left of the slot
+	}
+	a.savings = newSavings(a)
+	options := payload.Options{End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
 	if log, err := payload.OpenLog(a.dir.LogPath(), payload.DefaultLogKeep); err == nil {
 		defer log.Close()
 		options.Output = log
@@ -189,6 +222,7 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task) {
 		run = payload.Run
 	}
 	a.outcome = run(ctx, task, limits, a.dir, options)
+	a.savings.finish(a.outcome.Verdict.KeepsCheckpoint() && !errors.Is(context.Cause(ctx), payload.ErrAbandoned))
 }
 
 // Clean removes the attempt's directory and ends the use of its software.

@@ -195,9 +195,12 @@ func (c *Conversation) sweep() {
 
 // slotIsOver tells whether the batch slot ends too soon to begin anything.
 func (c *Conversation) slotIsOver(now Instant) bool {
-	const margin = 30 * time.Second
-	return !c.packing.end.IsZero() && c.packing.end.Sub(now.Time) < margin
+	return !c.packing.end.IsZero() && c.packing.end.Sub(now.Time) < slotMargin
 }
+
+// slotMargin is what is left of the batch slot when no payload runs any more: for what
+// it leaves to be stored, and for the report.
+const slotMargin = 30 * time.Second
 
 // maxEnded is how many attempts per core of the node may have ended and not be over:
 // their logs are being stored, their reports wait for an answer, or their outputs for

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"floe/pilot/payload"
+	"floe/pilot/payload/session"
 	"floe/pilot/stage"
 	"floe/protocol"
 )
@@ -38,7 +39,20 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 			r.log = l
 			p.mu.Unlock()
 		},
-		System: systemParameters(),
+		Session: func(s *session.Session) {
+			p.mu.Lock()
+			r.session = s
+			p.mu.Unlock()
+		},
+		Stored: func(f protocol.FileRecord) {
+			p.mu.Lock()
+			r.checkpoint = &f
+			p.mu.Unlock()
+		},
+		Gone: p.gone, System: systemParameters(),
+	}
+	if !p.slotEnd.IsZero() {
+		a.End = p.slotEnd.Add(-slotMargin)
 	}
 	if lease.Granted.GPUs > len(granted.gpus) {
 		// Cards were retired while the lease was on its way.
@@ -75,6 +89,7 @@ func (p *Pilot) ended(lease protocol.LeaseID) {
 func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 	if errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
 		p.discard(a, report)
+		a.drop(a.spent(report, false))
 		return // the coordinators have ended the lease: nobody waits for a report
 	}
 	if err := sendable(report); err != nil {
@@ -85,12 +100,17 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 	}
 	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
 	report.Cleaned = !publish
-	switch ErrandAfter(p.deliver(r, report), report) {
+	code := p.deliver(r, report)
+	switch ErrandAfter(code, report) {
 	case ErrandPublish:
 	case ErrandDiscard:
 		p.discard(a, report)
+		a.drop(a.spent(report, false))
 		return
 	default:
+		if code == protocol.CodeOK {
+			a.drop(a.spent(report, true))
+		}
 		return
 	}
 	p.setPhase(report.Lease, protocol.PhaseCleaning)
@@ -103,6 +123,7 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 		p.mu.Unlock()
 		return
 	}
+	a.drop(a.spent(report, true))
 	report.Cleaned = true
 	p.deliver(r, report)
 }

@@ -63,6 +63,11 @@ func (p *Pilot) add(r *protocol.ExchangeRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, a := range p.attempts {
+		if progress, said := a.progress(); said && size <= maxReport {
+			progress.Lease = id
+			r.Progress = append(r.Progress, progress)
+			size += progressSize(&progress)
+		}
 		if a.log == nil || size > maxReport {
 			continue
 		}
@@ -72,6 +77,29 @@ func (p *Pilot) add(r *protocol.ExchangeRequest) {
 			size += len(data)
 		}
 	}
+}
+
+// progress is what the payload has said of itself, and the last checkpoint stored.
+func (r *running) progress() (p protocol.Progress, said bool) {
+	if r.session != nil {
+		p, said = r.session.Progress()
+	}
+	if p.Checkpoint = r.checkpoint; p.Checkpoint != nil {
+		said = true
+	}
+	return p, said
+}
+
+// progressSize is about how many bytes it takes in an exchange.
+func progressSize(p *protocol.Progress) int {
+	n := 40 + len(p.Text)
+	if p.Checkpoint != nil {
+		n += 80 + len(p.Checkpoint.URL)
+	}
+	for _, s := range p.Statistics {
+		n += len(s.Name) + 12
+	}
+	return n
 }
 
 // lookEvery is how often a pilot looks at what the cache holds, which other

@@ -84,6 +84,8 @@ type Pilot struct {
 	cached    []protocol.Digest    // what the cache held when it was looked at
 	looked    time.Time
 
+	slotEnd time.Time // of the batch slot; zero is not known
+
 	wake chan struct{} // holds one: the conversation has something to say
 	gone chan struct{} // closed when no exchange will follow
 	work sync.WaitGroup
@@ -110,7 +112,11 @@ type running struct {
 	lease *protocol.Lease
 	stop  context.CancelCauseFunc
 	log   *payload.Log // nil while there is none to tell of
-	told  int64        // how much of the log was sent
+	// session is what the payload says of itself, nil before it runs.
+	session *session.Session
+	// checkpoint is the last one that is stored, nil for none.
+	checkpoint *protocol.FileRecord
+	told       int64 // how much of the log was sent
 	// answer receives the fate of a report that is waited for.
 	answer chan protocol.Code
 }
@@ -198,6 +204,7 @@ func (p *Pilot) live(ctx context.Context) error {
 		return err
 	}
 	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
+	p.slotEnd = report.End
 	p.talk = NewConversation(p.instant(), ConversationConfig{Offer: offer, End: report.End, Idle: c.Idle, Jitter: rand.N[time.Duration]})
 	return p.converse(ctx)
 }

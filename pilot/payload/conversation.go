@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"floe/pilot/payload/session"
 	"floe/protocol"
@@ -77,14 +76,6 @@ func join(told, left []protocol.Statistic) ([]protocol.Statistic, error) {
 		}
 	}
 	return append(told, left...), nil
-}
-
-// timeLeft is when the payload will be asked to end, if it will be.
-func (r *runner) timeLeft() (end time.Time, limited bool) {
-	if r.limits.Walltime <= 0 {
-		return end, false
-	}
-	return r.started.Add(r.limits.Walltime), true
 }
 
 // readable are directories that an isolated payload sees wherever they are.

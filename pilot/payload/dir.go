@@ -14,6 +14,7 @@ import (
 //	log     everything the payload prints
 //	shim/   what runs Python classes, where there are any
 //	module-N.*  what a module is told and what it returns
+//	checkpoint-N  what a payload has saved, packed; earlier/ what an earlier attempt has
 //	socket  what a payload says to its pilot while it runs (session)
 type Dir string
 
@@ -47,6 +48,9 @@ func (d Dir) Private() string { return filepath.Join(string(d), "private") }
 
 // LogPath is the log.
 func (d Dir) LogPath() string { return filepath.Join(string(d), "log") }
+
+// earlier is what is unpacked of an earlier attempt's checkpoint.
+func (d Dir) earlier() string { return filepath.Join(string(d), "earlier") }
 
 func (d Dir) shim() string { return filepath.Join(string(d), "shim") }
 

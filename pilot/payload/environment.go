@@ -138,6 +138,9 @@ func (r *runner) environment(e Environment, step *step) environ {
 	if len(e.Software) > 0 {
 		env["FLOE_METAPROJECT"] = strings.Join(e.Software, ":")
 	}
+	if step.restored != "" {
+		env["FLOE_CHECKPOINT"] = step.restored
+	}
 	env.add(protocol.GPUVariables(r.options.GPUs))
 	if cores := r.options.Cores; cores > 0 {
 		env["FLOE_CORES"] = strconv.Itoa(cores)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -64,12 +65,14 @@ var conditions = map[string]func(*facts) bool{
 	"class failed":      func(f *facts) bool { return f.said != "" },
 	"built":             func(f *facts) bool { return f.built },     // the environment has a metaproject or an env_shell
 	"from built":        func(f *facts) bool { return f.fromBuilt }, // the program itself comes from one
+	"saved":             func(f *facts) bool { return f.saved },     // a checkpoint, in this attempt
+	"says again":        func(f *facts) bool { return f.again },
 	"disk full":         func(f *facts) bool { return f.free < diskFull },
 }
 
 // stops are what a module can be stopped for.
 var stops = map[string]reason{
-	"drain": stopContext, "walltime": stopWalltime, "memory": stopMemory, "disk": stopDisk, "processes": stopProcesses,
+	"drain": stopContext, "slot": stopSlot, "walltime": stopWalltime, "memory": stopMemory, "disk": stopDisk, "processes": stopProcesses,
 }
 
 // errnos are the kernel's refusals that rules may name.
@@ -82,6 +85,7 @@ var errnos = map[string]syscall.Errno{
 var words = map[string]func(*facts) string{
 	"detail":     func(f *facts) string { return f.detail },
 	"ending":     (*facts).ending,
+	"kept":       func(f *facts) string { return f.kept.Round(time.Second).String() },
 	"kills":      func(f *facts) string { return strconv.Itoa(f.killedByGroup) },
 	"free":       func(f *facts) string { return f.free.String() },
 	"prepare":    func(f *facts) string { return text(f.prepare) },

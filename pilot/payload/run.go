@@ -71,6 +71,13 @@ type Options struct {
 	// empty does without. Session hears of the attempt's socket, before the first module.
 	Tool    string
 	Session func(*session.Session)
+	// End is when the batch slot is over: no payload lives longer. Zero is not known.
+	End time.Time
+	// Saved receives the checkpoints of the task, one after another, while the payload
+	// waits; nil refuses them. Resume is the file of one that an earlier attempt has
+	// saved; empty starts anew.
+	Saved  func(Checkpoint)
+	Resume string
 	// Groups makes control groups; nil does without.
 	Groups *Groups
 	// Isolation keeps payloads from each other and from the pilot; nil does without.
@@ -123,6 +130,7 @@ type runner struct {
 	counter int              // modules started, to name their files
 	located []string         // programs of the module, wherever they are
 	session *session.Session // nil where there is no socket
+	savings savings
 	// oomKills is the node's count when the task began.
 	oomKills int64
 }
@@ -132,6 +140,9 @@ type step struct {
 	tray       *Tray
 	label      string
 	spec       string // what the shim is told
+	number     int    // of the module among all that the task runs, from 1
+	checkpoint *Saving
+	restored   string // FLOE_CHECKPOINT: what the module goes on from
 	result     string // what the shim says
 	statistics string // FLOE_STATISTICS
 }
@@ -173,7 +184,9 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 		ctx, cancel = context.WithDeadlineCause(ctx, r.started.Add(r.limits.Walltime), errWalltime)
 		defer cancel()
 	}
+	r.savings.told = make(chan struct{}, 1)
 	defer r.converse()()
+	r.unpackEarlier(ctx)
 	failed, where := r.checkLibrary()
 	if failed == nil {
 		failed, where = r.trays(ctx)
@@ -254,6 +267,7 @@ func (r *runner) ended(ctx context.Context) *facts {
 		return nil
 	}
 	f := &facts{}
+	f.kept, f.saved = r.savings.kept()
 	f.stopped, f.detail = r.stopReason(ctx)
 	return f
 }
@@ -270,7 +284,9 @@ func (r *runner) stopReason(ctx context.Context) (reason, string) {
 func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string) *facts {
 	r.counter++
 	base := filepath.Join(string(r.dir), fmt.Sprintf("module-%d", r.counter))
-	s := &step{tray: tray, label: label, spec: base + ".json", result: base + ".result", statistics: base + ".statistics"}
+	s := &step{tray: tray, label: label, number: r.counter, checkpoint: m.Checkpoint, spec: base + ".json", result: base + ".result", statistics: base + ".statistics"}
+	var spared time.Duration
+	spared, s.restored = r.restore(s)
 	e := tray.Environment.within(m.Environment)
 	env := r.environment(e, s)
 	if m.Class != "" && env["PYTHONIOENCODING"] == "" {
@@ -290,12 +306,16 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		_ = os.Remove(file) // what an earlier module has put there is none of this one's
 	}
 	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
+	r.savings.begin(s, spared)
 	told := r.speaker(s)
 	run := r.supervise(ctx, argv, env.list(), s)
 	statistics := told()
 	r.account(tray, label, run)
 	f.stopped, f.detail, f.start, f.killedByGroup = run.stopped, run.detail, run.start, run.groupKills
 	f.exit, f.signal = run.exit, run.signal
+	f.kept, f.saved = r.savings.kept()
+	f.again = m.Checkpoint != nil && m.Checkpoint.Exit > 0 && f.exit == m.Checkpoint.Exit &&
+		(f.stopped != stopNone || run.usage.WallMillis >= againAfter.Milliseconds())
 	f.killedByNode = f.killed() && oomKills() > r.oomKills
 	if f.start != nil {
 		r.log.Printf("cannot start: %v", f.start)
@@ -403,6 +423,7 @@ func (r *runner) outcome(v protocol.Verdict, evidence string) Outcome {
 	r.disk.measure()
 	r.used.WallMillis = time.Since(r.started).Milliseconds()
 	r.used.PeakDisk = r.disk.peak
+	r.used.KeptMillis = r.savings.resumed.Milliseconds()
 	r.used.Cores, r.used.GPUs = max(1, r.options.Cores), len(r.options.GPUs)
 	out := Outcome{
 		Verdict: v, Evidence: clip(evidence), ExitCode: r.exit, Signal: int(r.signal),

@@ -52,7 +52,7 @@ func Trays(task *steering.ExpandedTask, software Software) ([]Tray, error) {
 func moduleOf(m *steering.ExpandedModule, scope []steering.ExpandedResource, software Software) (Module, error) {
 	out := Module{
 		Name: m.Name, Class: m.Class, Src: m.Src,
-		Parameters: parametersOf(m.Parameters), Configs: parametersOf(m.Configs),
+		Parameters: parametersOf(m.Parameters), Configs: parametersOf(m.Configs), Checkpoint: savingOf(m.Checkpoint),
 	}
 	if m.Args != nil {
 		out.Args = json.RawMessage(expr.JSON(m.Args))

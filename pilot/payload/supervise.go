@@ -59,6 +59,9 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	defer tick.Stop()
 	nextDisk := began
 	done := ctx.Done()
+	last := r.lastCall(s)
+	near := last.timer()
+	defer near.Stop()
 	var root traffic
 	for {
 		select {
@@ -69,8 +72,21 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 			done = nil
 			if exited != nil && e.why == stopNone {
 				e.why, e.detail = r.stopReason(ctx)
-				e.terminate(r.limits.Grace)
 			}
+			if exited != nil {
+				r.savings.ask()
+				e.ask(r.drained(last, context.Cause(ctx)))
+			}
+		case <-near.C:
+			if exited != nil && e.why == stopNone {
+				e.why, e.detail = last.why, last.detail
+				r.savings.ask()
+				e.ask(last)
+			}
+		case <-r.savings.told:
+			e.press()
+		case <-e.impatient:
+			e.press()
 		case <-e.killing:
 			e.kill()
 		case <-tick.C:
@@ -84,7 +100,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 			}
 			e.terminate(min(leftoverGrace, r.limits.Grace)) // unless it is being ended already
 		}
-		if e.why == stopNone && exited != nil {
+		if (e.why == stopNone || e.isPatient()) && exited != nil {
 			if now.After(nextDisk) {
 				// A walk of a large tree may take at most a twentieth of the time.
 				nextDisk = now.Add(max(4*r.options.Poll, 20*r.disk.measure()))
@@ -95,7 +111,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 			r.logger.Warn("log is not trimmed", "err", err)
 		}
 		e.again(members)
-		if e.ending {
+		if e.ending && !(e.isPatient() && exited != nil) {
 			interval = endingLook
 		}
 		tick.Reset(interval)
@@ -207,11 +223,14 @@ func (r *runner) check(e *ending, memory protocol.ByteSize) {
 		e.terminate(0)
 	case l.Disk > 0 && r.disk.last > l.Disk:
 		e.why, e.detail = stopDisk, fmt.Sprintf("used %v of scratch disk, limit %v", r.disk.last, l.Disk)
+		if e.ending {
+			e.terminate(0) // it had its grace
+		}
 		e.terminate(r.limits.Grace)
 	}
 }
 
-// ending is how the processes of a module are brought to their end: SIGTERM to
+// ending is how the processes of a module are brought to their end: a signal to
 // all, and SIGKILL after the grace until none is left.
 type ending struct {
 	tree    *tree
@@ -219,31 +238,49 @@ type ending struct {
 	why     reason
 	detail  string
 	ending  bool
-	told    bool // there was somebody to send SIGTERM to
+	told    bool // there was somebody to send the signal to
 	killed  bool
 	timer   *time.Timer
 	killing <-chan time.Time
+	// signal begins the end: SIGTERM, or what asks for a checkpoint, which SIGTERM
+	// follows when impatient says so.
+	signal    syscall.Signal
+	deadline  time.Time // of the grace
+	patience  *time.Timer
+	impatient <-chan time.Time
 }
 
 // terminate begins the end; later calls can only shorten it.
 func (e *ending) terminate(grace time.Duration) {
-	if e.ending {
+	if e.ending && grace > 0 || e.killed {
 		return
 	}
+	e.signal = syscall.SIGTERM
+	e.begin(grace)
+}
+
+// begin sends the signal, unless that was done, and gives the grace from now.
+func (e *ending) begin(grace time.Duration) {
+	first := !e.ending
 	e.ending = true
 	if grace <= 0 {
 		e.kill()
 		return
 	}
-	e.tell(e.tree.members())
-	e.timer = time.NewTimer(grace)
+	if first {
+		e.tell(e.tree.members())
+	}
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	e.timer, e.deadline = time.NewTimer(grace), time.Now().Add(grace)
 	e.killing = e.timer.C
 }
 
-// tell sends SIGTERM once: a keeper may not have started its payload yet.
+// tell sends the signal once: a keeper may not have started its payload yet.
 func (e *ending) tell(members []process) {
 	e.told = len(members) > 0
-	signalAll(members, syscall.SIGTERM)
+	signalAll(members, e.signal)
 	signalAll(members, syscall.SIGCONT) // a stopped process would not see it
 }
 
@@ -268,7 +305,9 @@ func (e *ending) again(members []process) {
 }
 
 func (e *ending) disarm() {
-	if e.timer != nil {
-		e.timer.Stop()
+	for _, t := range []*time.Timer{e.timer, e.patience} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 }

@@ -74,6 +74,8 @@ type Module struct {
 	Parameters []Parameter
 	// Configs are files to write into the work directory before the module runs.
 	Configs []Parameter
+	// Checkpoint is how it is asked to save its work; nil where nobody said.
+	Checkpoint *Saving
 	Environment
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,9 @@ type facts struct {
 	killedByNode     bool // the kernel killed something for lack of memory on the node
 	free             protocol.ByteSize
 	log              string // the last lines
+	saved            bool   // this attempt has saved a checkpoint, which spares kept
+	kept             time.Duration
+	again            bool // its exit code says that it is to run again from there
 }
 
 // reason is why the pilot ended a module.
@@ -43,6 +47,7 @@ const (
 	stopDisk
 	stopProcesses
 	stopContext // drain, abandon, fence
+	stopSlot    // the batch slot ends
 )
 
 // diskFull is how little free space makes a failure the node's.

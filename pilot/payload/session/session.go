@@ -141,8 +141,10 @@ func (s *Session) Begin(facts map[string]any) {
 }
 
 // End says that the module has ended, and returns the statistics it has told, in the
-// order of names.
+// order of names. A checkpoint that is being kept is kept when End returns.
 func (s *Session) End() []protocol.Statistic {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	names := slices.Sorted(maps.Keys(s.statistics))
@@ -348,6 +350,8 @@ func (s *Session) setProgress(r *request) error {
 }
 
 func (s *Session) save(paths []string) (string, error) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	s.mu.Lock()
 	running := s.facts != nil
 	s.mu.Unlock()
@@ -357,8 +361,6 @@ func (s *Session) save(paths []string) (string, error) {
 	if s.config.Save == nil {
 		return "", Errorf(CodeRefused, "checkpoints are not kept here")
 	}
-	s.saving.Lock()
-	defer s.saving.Unlock()
 	size, err := s.config.Save(paths)
 	return strconv.FormatInt(int64(size), 10), err
 }
