@@ -34,8 +34,8 @@ func savingOf(c *steering.ExpandedCheckpoint) *Saving {
 // code says so: one that always does must not make a pilot busy for nothing.
 const againAfter = time.Minute
 
-// call is how a module is asked to end.
-type call struct {
+// notice is how a module is asked to end.
+type notice struct {
 	at     time.Time // zero is never
 	why    reason
 	detail string
@@ -46,7 +46,7 @@ type call struct {
 // lastCall is when and how a module will be asked to save its work and end, because
 // its walltime or the batch slot will be over. Without a declared checkpoint, the
 // walltime is for the work alone: the signal comes at its end.
-func (r *runner) lastCall(s *step) (c call) {
+func (r *runner) lastCall(s *step) (c notice) {
 	c.signal, c.grace = syscall.SIGTERM, r.limits.Grace
 	if s.checkpoint != nil {
 		if s.checkpoint.Signal != 0 {
@@ -70,7 +70,7 @@ func (r *runner) lastCall(s *step) (c call) {
 }
 
 // timer fires when it is time.
-func (c *call) timer() *time.Timer {
+func (c *notice) timer() *time.Timer {
 	if c.at.IsZero() {
 		t := time.NewTimer(0)
 		t.Stop()
@@ -80,7 +80,7 @@ func (c *call) timer() *time.Timer {
 }
 
 // drained is how a module is asked to end because of the context's end.
-func (r *runner) drained(last call, cause error) call {
+func (r *runner) drained(last notice, cause error) notice {
 	last.grace = min(last.grace, r.limits.Grace) // whoever wants the node back will not wait longer
 	if errors.Is(cause, errWalltime) || errors.Is(cause, ErrAbandoned) {
 		last.signal, last.grace = syscall.SIGTERM, r.limits.Grace // nobody goes on from what is saved now
@@ -108,7 +108,7 @@ func (r *runner) timeLeft() (end time.Time, limited bool) {
 // ask begins the end of a module with a signal that asks it to save its work. One
 // that is not SIGTERM is followed by SIGTERM, once the work is saved or three
 // quarters of the grace are over.
-func (e *ending) ask(c call) {
+func (e *ending) ask(c notice) {
 	if e.ending && (e.deadline.IsZero() || time.Until(e.deadline) <= c.grace) {
 		return // it is being ended sooner
 	}
