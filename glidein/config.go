@@ -29,7 +29,7 @@ type Config struct {
 }
 
 // Types are the batch systems that a queue can be of.
-var Types = []string{"arc", "local", "slurm"}
+var Types = []string{"arc", "local", "sge", "slurm"}
 
 // Queue is how pilot jobs go into the batch system.
 type Queue struct {
@@ -62,6 +62,19 @@ type Queue struct {
 	GPUCapability int      `toml:"gpu_capability"`
 	// Directives are lines for the batch system, passed as they are.
 	Directives []string `toml:"directives"`
+	// SGE are words of Grid Engine alone.
+	SGE GridEngine `toml:"sge"`
+}
+
+// GridEngine are the names that a site's administrators gave to what Grid Engine
+// has no names of its own for.
+type GridEngine struct {
+	// ParallelEnvironment is the one for several cores of one node.
+	ParallelEnvironment string `toml:"parallel_environment"`
+	// Memory and GPU are the resources that memory and cards are asked by. Defaults:
+	// mem_free, gpu. Memory "none" asks for none.
+	Memory string `toml:"memory"`
+	GPU    string `toml:"gpu"`
 }
 
 // System is where things are at the site.
@@ -235,6 +248,14 @@ func (c *Config) Validate() error {
 			say("queue.directives %q: a directive is one line", d)
 		}
 	}
+	if g := c.Queue.SGE; g != (GridEngine{}) && c.Queue.Type != "sge" {
+		say("queue.sge: the queue is of the type %q", c.Queue.Type)
+	}
+	for key, name := range map[string]string{"parallel_environment": c.Queue.SGE.ParallelEnvironment, "memory": c.Queue.SGE.Memory, "gpu": c.Queue.SGE.GPU} {
+		if strings.ContainsAny(name, " =,\t\n\r\x00") {
+			say("queue.sge.%s %q: want one name", key, name)
+		}
+	}
 	for key := range c.Env {
 		if key == "" || strings.ContainsAny(key, "= \n\x00") || strings.HasPrefix(key, "FLOE_") {
 			say("env.%q: not a name for a variable, or one of floe's own (FLOE_…)", key)
@@ -258,6 +279,7 @@ func (c *Config) Validate() error {
 // keys are all keys of the file, for the nearest right one.
 var keys = strings.Fields(`directory queue.type queue.endpoint queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
+	queue.sge.parallel_environment queue.sge.memory queue.sge.gpu
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
 	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards`)
 

@@ -50,15 +50,17 @@ X509_CERT_DIR = "/etc/grid-security"
 
 func TestConfigMistakes(t *testing.T) {
 	for name, x := range map[string]struct{ text, want string }{
-		"unknown key": {"[queue]\ntype = \"local\"\nmax_pilot = 3\n[system]\npilot=\"PILOT\"\n", `site.toml:3:1: unknown key "queue.max_pilot"; did you mean "queue.max_pilots"?`},
-		"wrong type":  {"[queue]\ntype = \"local\"\ncores = \"two\"\n", "site.toml:3:"},
-		"bad size":    {"[queue]\ntype = \"local\"\nmemory = \"2 elephants\"\n", "want such as 2GB"},
-		"bad system":  {"[queue]\ntype = \"slrum\"\n[system]\npilot=\"PILOT\"\n", `queue.type "slrum"`},
-		"no pilot":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"/nowhere/floe-pilot\"\n", "system.pilot"},
-		"own env":     {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\n[env]\nFLOE_X=\"1\"\n", "FLOE_"},
-		"isolation":   {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nisolation=\"some\"\n", "auto, none or require"},
-		"writable":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nwritable=[\"data\"]\n", "absolute path"},
-		"directive":   {"[queue]\ntype = \"local\"\ndirectives=[\"a\\nb\"]\n[system]\npilot=\"PILOT\"\n", "one line"},
+		"unknown key":   {"[queue]\ntype = \"local\"\nmax_pilot = 3\n[system]\npilot=\"PILOT\"\n", `site.toml:3:1: unknown key "queue.max_pilot"; did you mean "queue.max_pilots"?`},
+		"wrong type":    {"[queue]\ntype = \"local\"\ncores = \"two\"\n", "site.toml:3:"},
+		"bad size":      {"[queue]\ntype = \"local\"\nmemory = \"2 elephants\"\n", "want such as 2GB"},
+		"bad system":    {"[queue]\ntype = \"slrum\"\n[system]\npilot=\"PILOT\"\n", `queue.type "slrum"`},
+		"no pilot":      {"[queue]\ntype = \"local\"\n[system]\npilot=\"/nowhere/floe-pilot\"\n", "system.pilot"},
+		"own env":       {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\n[env]\nFLOE_X=\"1\"\n", "FLOE_"},
+		"isolation":     {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nisolation=\"some\"\n", "auto, none or require"},
+		"writable":      {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nwritable=[\"data\"]\n", "absolute path"},
+		"other's words": {"[queue]\ntype = \"slurm\"\n[queue.sge]\ngpu=\"gpu\"\n[system]\npilot=\"PILOT\"\n", `queue.sge: the queue is of the type "slurm"`},
+		"two names":     {"[queue]\ntype = \"sge\"\n[queue.sge]\nparallel_environment=\"smp 2\"\n[system]\npilot=\"PILOT\"\n", "queue.sge.parallel_environment"},
+		"directive":     {"[queue]\ntype = \"local\"\ndirectives=[\"a\\nb\"]\n[system]\npilot=\"PILOT\"\n", "one line"},
 	} {
 		if _, err := load(t, x.text); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v; want %q in it", name, err, x.want)

@@ -23,6 +23,7 @@ import (
 	"floe/glidein/batch"
 	"floe/glidein/batch/arc"
 	"floe/glidein/batch/local"
+	"floe/glidein/batch/sge"
 	"floe/glidein/batch/slurm"
 	"floe/protocol"
 	"floe/protocol/spool"
@@ -206,6 +207,9 @@ func newSystem(c *glidein.Config) (batch.System, error) {
 		return arc.New(c.Queue.Endpoint)
 	case "local":
 		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
+	case "sge":
+		g := c.Queue.SGE
+		return sge.New(batch.Tool{}, sge.Config{ParallelEnvironment: g.ParallelEnvironment, Memory: g.Memory, GPU: g.GPU}), nil
 	case "slurm":
 		return slurm.New(batch.Tool{}), nil
 	}

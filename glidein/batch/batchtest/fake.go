@@ -158,10 +158,13 @@ func (f *Fake) Find(number, index int) []*Job {
 }
 
 // Remove ends a job, with SIGTERM if it runs.
-func (f *Fake) Remove(j *Job) {
+func (f *Fake) Remove(j *Job) { f.RemoveBy(j, syscall.SIGTERM) }
+
+// RemoveBy ends a job, with a signal if it runs.
+func (f *Fake) RemoveBy(j *Job, s syscall.Signal) {
 	j.Removed = true
 	if j.State == Running {
-		f.kill(j, syscall.SIGTERM)
+		f.kill(j, s)
 		return
 	}
 	j.State, j.Ended = Ended, time.Now()
