@@ -26,7 +26,10 @@ var layers = []struct {
 
 	{"protocol/spool", []string{"protocol"}, "a file per report"},
 
+	{"protocol/software", []string{"protocol"}, "whose signature is believed, the same for all who use software"},
+
 	{"cache", []string{"protocol"}, "digests name what is cached"},
+	{"cache/pack", []string{"protocol", "cache"}, "makes what cache unpacks, and looks at it by unpacking it"},
 
 	{"coordinator/state", []string{"protocol", "protocol/canon"}, "the pure machine sees the vocabulary only"},
 	{"coordinator/state/statemachinedoc", []string{"coordinator/state"}, "draws the transition table"},
@@ -43,7 +46,7 @@ var layers = []struct {
 	{"pilot/payload", []string{"protocol", "protocol/steering", "protocol/steering/expr", "pilot/library", "pilot/payload/session"}, "runs what the document expands to"},
 	{"pilot/payload/session", []string{"protocol"}, "payloads speak of statistics and progress as reports and exchanges do"},
 	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
-	{"pilot/library", []string{"protocol", "cache", "pilot/stage"}, "predefined modules move files and unpack archives as the pilot does"},
+	{"pilot/library", []string{"protocol", "cache", "cache/pack", "pilot/stage"}, "predefined modules move files and unpack archives as the pilot does"},
 	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},

@@ -1,24 +1,19 @@
 package library
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
-	"path/filepath"
-	"slices"
 	"strings"
-	"time"
 
 	"floe/cache"
+	"floe/cache/pack"
 	"floe/pilot/stage"
 )
 
-type pack struct {
+type packing struct {
 	Archive   string
 	Files     []string
 	Directory string
@@ -46,7 +41,7 @@ func compressionOf(archive string) (stage.Compression, bool) {
 	return "", false
 }
 
-func (s *step) pack(ctx context.Context, v pack) error {
+func (s *step) pack(ctx context.Context, v packing) error {
 	archive, err := s.within(v.Archive)
 	if err != nil {
 		return fmt.Errorf("archive: %w", err)
@@ -63,20 +58,18 @@ func (s *step) pack(ctx context.Context, v pack) error {
 	if err != nil {
 		return err
 	}
-	p := packing{step: s, dir: dir}
+	p := pack.New(s.root, dir)
 	for _, name := range names {
-		if err := p.add(name); err != nil {
+		if err := p.Add(name); err != nil {
 			return err
 		}
 	}
-	// The archive of an earlier run does not go into the next one.
-	p.members = slices.DeleteFunc(p.members, func(name string) bool { return path.Join(dir, name) == archive })
-	slices.Sort(p.members)
-	p.members = slices.Compact(p.members)
+	p.Leave(archive) // the archive of an earlier run does not go into the next one
 	err = s.create(archive, func(w io.Writer) error {
-		return piped(func(out io.Writer) error { return p.write(ctx, out) },
+		return piped(func(out io.Writer) error { return p.Write(ctx, out) },
 			func(in io.Reader) error { return kind.Pack(ctx, w, in) })
 	})
+	s.files, s.bytes = p.Files, p.Bytes
 	if err == nil {
 		s.say("packed %d files into %s, %d bytes before compression", s.files, archive, s.bytes)
 	}
@@ -101,114 +94,6 @@ func piped(write func(io.Writer) error, read func(io.Reader) error) error {
 	return err
 }
 
-// packing is a tarball being made of what is below dir.
-type packing struct {
-	*step
-	dir     string
-	members []string
-}
-
-// add notes a member and, of a directory, all it holds.
-func (p *packing) add(name string) error {
-	info, err := p.root.Lstat(path.Join(p.dir, name))
-	if err != nil {
-		return err
-	}
-	switch mode := info.Mode(); {
-	case mode.IsRegular():
-	case mode&fs.ModeSymlink != 0:
-		if _, err := p.link(name); err != nil {
-			return err
-		}
-	case mode.IsDir():
-		entries, err := fs.ReadDir(p.root.FS(), path.Join(p.dir, name))
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if err := p.add(path.Join(name, e.Name())); err != nil {
-				return err
-			}
-		}
-	default:
-		return fmt.Errorf("%s is %s; only files, directories and links are packed", name, kindOf(mode))
-	}
-	if name != "." {
-		p.members = append(p.members, name)
-	}
-	return nil
-}
-
-// link is the target of a link that stays inside.
-func (p *packing) link(name string) (string, error) {
-	target, err := p.root.Readlink(path.Join(p.dir, name))
-	if err != nil {
-		return "", err
-	}
-	if filepath.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
-		return "", fmt.Errorf("%s is a link to %s, which is not packed", name, target)
-	}
-	return target, nil
-}
-
-// write writes the members. Times, owners and all of the mode but whether a file
-// may be executed are left out, so that the bytes depend on names and contents alone.
-func (p *packing) write(ctx context.Context, out io.Writer) error {
-	return p.writeTo(ctx, tar.NewWriter(out))
-}
-
-// writeTo writes the members behind what a tarball holds already.
-func (p *packing) writeTo(ctx context.Context, t *tar.Writer) error {
-	for _, name := range p.members {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := p.member(ctx, t, name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return t.Close()
-}
-
-func (p *packing) member(ctx context.Context, t *tar.Writer, name string) error {
-	full := path.Join(p.dir, name)
-	info, err := p.root.Lstat(full)
-	if err != nil {
-		return err
-	}
-	h := &tar.Header{Name: name, Mode: 0o644, ModTime: time.Unix(0, 0)}
-	switch {
-	case info.IsDir():
-		h.Typeflag, h.Name, h.Mode = tar.TypeDir, name+"/", 0o755
-		return t.WriteHeader(h)
-	case info.Mode()&fs.ModeSymlink != 0:
-		h.Typeflag = tar.TypeSymlink
-		if h.Linkname, err = p.link(name); err != nil {
-			return err
-		}
-		return t.WriteHeader(h)
-	}
-	f, info, err := p.open(full)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if info.Mode()&0o100 != 0 {
-		h.Mode = 0o755
-	}
-	h.Typeflag, h.Size = tar.TypeReg, info.Size()
-	if err := t.WriteHeader(h); err != nil {
-		return err
-	}
-	n, err := io.Copy(t, copier{ctx, f})
-	if errors.Is(err, tar.ErrWriteTooLong) || err == nil && n != h.Size {
-		return errors.New("it changes while it is packed")
-	}
-	p.files++
-	p.bytes += n
-	return err
-}
-
 type unpack struct{ Archive, Directory string }
 
 func (s *step) unpack(ctx context.Context, v unpack) error {
@@ -220,7 +105,7 @@ func (s *step) unpack(ctx context.Context, v unpack) error {
 	if err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}
-	f, _, err := s.open(archive)
+	f, _, err := pack.OpenFile(s.root, archive)
 	if err != nil {
 		return fmt.Errorf("archive: %w", err)
 	}
@@ -235,7 +120,7 @@ func (s *step) unpack(ctx context.Context, v unpack) error {
 	defer root.Close()
 	var got cache.Extracted
 	extract := func(in io.Reader) (err error) {
-		got, err = cache.Extract(copier{ctx, in}, root)
+		got, err = cache.Extract(pack.Until(ctx, in), root)
 		return err
 	}
 	kind, err := programFor(f)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"floe/cache/pack"
 	"floe/pilot/stage"
 )
 
@@ -58,12 +59,12 @@ func (s *step) sum(ctx context.Context, algorithm, name string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	f, _, err := s.open(name)
+	f, _, err := pack.OpenFile(s.root, name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	n, err := io.Copy(h, copier{ctx, f})
+	n, err := io.Copy(h, pack.Until(ctx, f))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
@@ -81,7 +82,7 @@ func (s *step) verify(ctx context.Context, v checksum, must []string) error {
 	if err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
-	f, _, err := s.open(name)
+	f, _, err := pack.OpenFile(s.root, name)
 	if err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}

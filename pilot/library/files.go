@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // within is a name as it stands below the work directory. Absolute names are
@@ -93,39 +92,6 @@ func (s *step) there(dir string) string {
 	return fmt.Sprintf("there are %s", strings.Join(names, ", "))
 }
 
-// open opens a regular file. A FIFO in its place does not hold it up.
-func (s *step) open(name string) (*os.File, fs.FileInfo, error) {
-	f, err := s.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is %s, want a file", name, kindOf(info.Mode()))
-	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
-}
-
-func kindOf(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a directory"
-	case m&fs.ModeSymlink != 0:
-		return "a link"
-	case m&fs.ModeNamedPipe != 0:
-		return "a FIFO"
-	case m&fs.ModeSocket != 0:
-		return "a socket"
-	case m&fs.ModeDevice != 0:
-		return "a device"
-	}
-	return "a file"
-}
-
 // create makes a file of what write writes. It has its name once it is whole.
 func (s *step) create(name string, write func(io.Writer) error) error {
 	name, err := s.within(name)
@@ -183,17 +149,4 @@ func (s *step) delete(ctx context.Context, v deletion) error {
 		s.files++
 	}
 	return nil
-}
-
-// copier copies until the context ends.
-type copier struct {
-	ctx context.Context //nolint:containedctx // of one copy
-	r   io.Reader
-}
-
-func (c copier) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(b)
 }

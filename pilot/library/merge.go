@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"floe/cache/pack"
 )
 
 type merge struct {
@@ -56,12 +58,12 @@ func (s *step) merge(ctx context.Context, v merge) error {
 // returns these lines. Where files have headers they are text: each then ends with
 // a line end.
 func (s *step) append(ctx context.Context, out *counted, name string, lines int, skip bool) ([]byte, error) {
-	f, _, err := s.open(name)
+	f, _, err := pack.OpenFile(s.root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	in := bufio.NewReaderSize(copier{ctx, f}, 64<<10)
+	in := bufio.NewReaderSize(pack.Until(ctx, f), 64<<10)
 	var header []byte
 	for range lines {
 		line, err := readLine(in, maxHeader-len(header))

@@ -5,10 +5,10 @@ import (
 	"context"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"floe/cache"
+	"floe/cache/pack"
 	"floe/pilot/stage"
 )
 
@@ -23,14 +23,12 @@ func Match(root *os.Root, dir string, patterns []string) ([]string, error) {
 // Pack writes names, which Match has found below root, as a tarball compressed by
 // zstd. The first member is called note and holds text.
 func Pack(ctx context.Context, root *os.Root, names []string, note string, text []byte, out io.Writer) error {
-	p := packing{step: &step{root: root, out: io.Discard}, dir: "."}
+	p := pack.New(root, ".")
 	for _, name := range names {
-		if err := p.add(name); err != nil {
+		if err := p.Add(name); err != nil {
 			return err
 		}
 	}
-	slices.Sort(p.members)
-	p.members = slices.Compact(p.members)
 	return piped(func(w io.Writer) error {
 		t := tar.NewWriter(w)
 		if err := t.WriteHeader(&tar.Header{Name: note, Mode: 0o644, ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg, Size: int64(len(text))}); err != nil {
@@ -39,12 +37,12 @@ func Pack(ctx context.Context, root *os.Root, names []string, note string, text 
 		if _, err := t.Write(text); err != nil {
 			return err
 		}
-		return p.writeTo(ctx, t)
+		return p.Append(ctx, t)
 	}, func(r io.Reader) error { return stage.Compression("zstd").Pack(ctx, out, r) })
 }
 
 // Unpack unpacks what Pack has written below root, which is empty.
 func Unpack(ctx context.Context, in io.Reader, root *os.Root) error {
-	_, err := cache.Extract(copier{ctx, in}, root)
+	_, err := cache.Extract(pack.Until(ctx, in), root)
 	return err
 }
