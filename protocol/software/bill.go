@@ -1,0 +1,94 @@
+package software
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"floe/protocol"
+)
+
+// Bill lists the builds that the tasks of a dataset may use, with all that it takes
+// to verify them. It is fixed at submission, kept as a file under its digest, and
+// read by every attempt.
+type Bill struct {
+	// Root is the cluster's root certificate in DER, Certificates are those of the
+	// builds' publishers, sorted.
+	Root         []byte                 `cbor:"1,keyasint"`
+	Certificates [][]byte               `cbor:"2,keyasint"`
+	Builds       []protocol.SignedBuild `cbor:"3,keyasint"`
+}
+
+// Limits of a bill: what one dataset can sensibly use.
+const (
+	MaxBuilds    = 1024
+	MaxBillBytes = 4 << 20
+)
+
+// Encode writes a bill; equal builds give equal bytes, whatever their order.
+func (b *Bill) Encode() ([]byte, error) {
+	slices.SortFunc(b.Certificates, slices.Compare[[]byte])
+	slices.SortFunc(b.Builds, func(x, y protocol.SignedBuild) int {
+		p, q := x.Build.ID(), y.Build.ID()
+		return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Version, q.Version), cmp.Compare(p.Platform, q.Platform))
+	})
+	if len(b.Builds) > MaxBuilds {
+		return nil, fmt.Errorf("software of a dataset: %d builds, at most %d", len(b.Builds), MaxBuilds)
+	}
+	return protocol.Marshal(b)
+}
+
+// DecodeBill reads a bill. It verifies nothing.
+func DecodeBill(text []byte) (*Bill, error) {
+	if len(text) > MaxBillBytes {
+		return nil, fmt.Errorf("bill of software: %d bytes, at most %d", len(text), MaxBillBytes)
+	}
+	b := new(Bill)
+	if err := protocol.Unmarshal(text, b); err != nil {
+		return nil, fmt.Errorf("bill of software: %w", err)
+	}
+	if len(b.Builds) > MaxBuilds || len(b.Certificates) > MaxBuilds {
+		return nil, fmt.Errorf("bill of software: %d builds, at most %d", len(b.Builds), MaxBuilds)
+	}
+	for i := range b.Builds {
+		if err := b.Builds[i].Check(); err != nil {
+			return nil, fmt.Errorf("bill of software: %w", err)
+		}
+	}
+	return b, nil
+}
+
+// Version returns the verified builds of one version. Where one of them does not
+// verify, none is returned: something is wrong with the bill.
+func (b *Bill) Version(t *Trust, name, version string) ([]protocol.SignedBuild, error) {
+	var builds []protocol.SignedBuild
+	for i := range b.Builds {
+		if x := &b.Builds[i]; x.Build.Name == name && x.Build.Version == version {
+			if err := b.verify(t, x); err != nil {
+				return nil, err
+			}
+			builds = append(builds, *x)
+		}
+	}
+	return builds, nil
+}
+
+func (b *Bill) verify(t *Trust, x *protocol.SignedBuild) error {
+	var reason error
+	for _, der := range b.Certificates {
+		c, err := t.Certificate(b.Root, der)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(c.Key, x.Key) {
+			continue
+		}
+		if reason = t.Verify(x, c); reason == nil {
+			return nil
+		}
+	}
+	if reason == nil {
+		reason = untrusted("%v: no certificate of the key %v", x.Build.ID(), x.Key)
+	}
+	return reason
+}
