@@ -64,6 +64,7 @@ func (r *Record) Audit() []Violation {
 		}
 		return true
 	})
+	a.software(r)
 	return a.found
 }
 

@@ -46,6 +46,11 @@ const (
 	KindRemoveMember  Kind = 32
 	KindExcludeNode   Kind = 33
 	KindReleaseNode   Kind = 34
+
+	KindPublishSoftware Kind = 35
+	KindRetireSoftware  Kind = 36
+	KindPutPublisher    Kind = 37
+	KindRevokePublisher Kind = 38
 )
 
 // Command is one change of the record. The structs of this package implement it.
@@ -133,6 +138,14 @@ func newCommand(k Kind) Command {
 		return new(ExcludeNode)
 	case KindReleaseNode:
 		return new(ReleaseNode)
+	case KindPublishSoftware:
+		return new(PublishSoftware)
+	case KindRetireSoftware:
+		return new(RetireSoftware)
+	case KindPutPublisher:
+		return new(PutPublisher)
+	case KindRevokePublisher:
+		return new(RevokePublisher)
 	}
 	return nil
 }
@@ -223,6 +236,9 @@ type Facts struct {
 	TempArea string `cbor:"13,keyasint,omitempty"`
 	// Modules names the protocol.ModulePins of external modules; zero is none.
 	Modules protocol.Digest `cbor:"14,keyasint,omitzero"`
+	// Software is the bill of software that the tasks may use (protocol/software);
+	// zero where they use none of the catalog.
+	Software protocol.Digest `cbor:"15,keyasint,omitzero"`
 }
 
 // SiteRule says at which sites a dataset may run. Empty Allowed is everywhere.

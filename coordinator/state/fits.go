@@ -3,7 +3,6 @@ package state
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"floe/protocol"
 )
@@ -78,7 +77,7 @@ func contains(sorted []protocol.SiteID, s protocol.SiteID) bool {
 }
 
 func lacksResources(r *protocol.Requirements, o *protocol.Resources) Lack {
-	if len(r.OS) > 0 && !slices.ContainsFunc(r.OS, func(want string) bool { return isPlatform(o.OS, want) }) {
+	if len(r.OS) > 0 && !slices.ContainsFunc(r.OS, func(want string) bool { return protocol.RunsOn(o.OS, want) }) {
 		return LackPlatform
 	}
 	for _, t := range r.Tags {
@@ -99,13 +98,6 @@ func lacksResources(r *protocol.Requirements, o *protocol.Resources) Lack {
 		return LackGPUs
 	}
 	return LackNothing
-}
-
-// isPlatform tells whether a platform is the wanted one or a closer description
-// of it: debian_12-x86_64-glibc2.36 is a debian_12.
-func isPlatform(has, want string) bool {
-	rest, found := strings.CutPrefix(has, want)
-	return found && (rest == "" || rest[0] == '-' || rest[0] == '_')
 }
 
 func isGPU(r *protocol.Requirements, g *protocol.GPU) bool {

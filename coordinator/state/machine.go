@@ -33,6 +33,9 @@ type Record struct {
 	tickets *btree.Map[string, *Ticket]
 	tokens  *btree.Map[string, *Token]
 	joins   *btree.Map[string, *JoinToken]
+	// software is keyed by name, version and platform, publishers by their key.
+	software   *btree.Map[string, *Software]
+	publishers *btree.Map[string, *Publisher]
 	// answered remembers what keyed commands were answered.
 	answered *btree.Map[string, *answered]
 
@@ -80,6 +83,9 @@ func New() *Machine {
 			tokens:   new(btree.Map[string, *Token]),
 			joins:    new(btree.Map[string, *JoinToken]),
 			answered: new(btree.Map[string, *answered]),
+
+			software:   new(btree.Map[string, *Software]),
+			publishers: new(btree.Map[string, *Publisher]),
 		},
 	}
 }

@@ -199,6 +199,29 @@ func table(m *Machine) string {
 	return b.String()
 }
 
+// catalog lists the published software and the keys that it may be signed with.
+func catalog(m *Machine) string {
+	var b strings.Builder
+	for s := range m.Software(protocol.SoftwareID{}) {
+		fmt.Fprintf(&b, "%v: %.12s… by %s, name of %s", s.Item.Build.ID(), s.Item.Build.Digest.Hex(), s.Item.Build.Publisher, s.Owner)
+		if s.Group != "" {
+			fmt.Fprintf(&b, " and group %s", s.Group)
+		}
+		if s.Retired != 0 {
+			b.WriteString(", retired")
+		}
+		b.WriteByte('\n')
+	}
+	for p := range m.Publishers() {
+		fmt.Fprintf(&b, "key %.20v… of %s", p.Key, p.User)
+		if p.Revoked != 0 {
+			b.WriteString(", revoked")
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
 // standings lists the nodes of which something is kept.
 func standings(m *Machine) string {
 	var b strings.Builder

@@ -109,24 +109,63 @@ func samples2() []Command {
 		&SetFormat{By: act("21"), Format: 2},
 		&ExcludeNode{By: act("22"), Site: "mill", Host: "n1", Part: NodeGPUs},
 		&ReleaseNode{By: act("23"), Site: "mill", Host: "n1"},
+		&PutPublisher{By: act("24"), User: "bob", Key: publisherKey("bob"), Certificate: []byte("certificate")},
+		&PublishSoftware{By: act("25"), Item: sampleBuild("bob", "icetray", "1.0", "any", "tarball"), Group: "ice"},
+		&PublishSoftware{By: act("26"), Item: sampleBuild("bob", "icetray", "1.1", "linux-x86_64-glibc2.28", "tarball 2"), Owner: "bob", Group: "ice"},
+		&RetireSoftware{By: act("27"), Name: "icetray", Version: "1.0", Platform: "any"},
+		&RetireSoftware{By: act("28"), Name: "icetray", Version: "1.0", Platform: "any", Undo: true},
+		&RevokePublisher{By: act("29"), Key: publisherKey("bob"), Retire: true},
+	}
+}
+
+func publisherKey(user string) protocol.PublisherKey {
+	d := digestOf("key of " + user)
+	return d[:]
+}
+
+// sampleBuild is a build in a record, which does not look at signatures.
+func sampleBuild(user protocol.UserID, name, version, platform, content string) protocol.SignedBuild {
+	return protocol.SignedBuild{
+		Build: protocol.Build{
+			Cluster: "ice", Name: name, Version: version, Platform: platform, Publisher: user,
+			Digest: digestOf(content), Size: 100, Manifest: digestOf("manifest of " + content), Files: 2, Unpacked: 300,
+		},
+		Key: publisherKey(string(user)), Signature: bytes.Repeat([]byte{7}, 64), URL: "https://area.example/" + content,
 	}
 }
 
 func sampleName(c Command) string {
-	return fmt.Sprintf("%02d-%s.hex", c.Kind(), strings.TrimPrefix(fmt.Sprintf("%T", c), "*state."))
+	name := strings.TrimPrefix(fmt.Sprintf("%T", c), "*state.")
+	if r, is := c.(*RetireSoftware); is && r.Undo {
+		name += "-undo"
+	}
+	if p, is := c.(*PublishSoftware); is && p.Owner != "" {
+		name += "-known"
+	}
+	return fmt.Sprintf("%02d-%s.hex", c.Kind(), name)
 }
 
 func TestSamplesAreWhole(t *testing.T) {
 	seen := map[Kind]bool{}
+	whole := map[Kind]map[string]bool{} // the fields that some sample of the kind sets
 	for _, c := range append(samples(), samples2()...) {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%T: %v", c, err)
 		}
 		seen[c.Kind()] = true
+		if whole[c.Kind()] == nil {
+			whole[c.Kind()] = map[string]bool{}
+		}
 		v := reflect.ValueOf(c).Elem()
 		for i := range v.NumField() {
-			if v.Field(i).IsZero() {
-				t.Errorf("%T: field %s is not set", c, v.Type().Field(i).Name)
+			name := v.Type().Field(i).Name
+			whole[c.Kind()][name] = whole[c.Kind()][name] || !v.Field(i).IsZero()
+		}
+	}
+	for k, fields := range whole {
+		for name, set := range fields {
+			if !set {
+				t.Errorf("%T: field %s is set in no sample", newCommand(k), name)
 			}
 		}
 	}
@@ -227,6 +266,16 @@ func TestOldRecord(t *testing.T) {
 		}
 	}
 	r.do(protocol.CodeOK, &ExcludeNode{By: Action{Actor: "ann", Reason: "loud"}, Site: "pond", Host: "n9"})
+	// And the catalog, with a dataset that uses it.
+	r.do(protocol.CodeOK, &PutPublisher{User: "bob", Key: publisherKey("bob"), Certificate: []byte("certificate")})
+	r.do(protocol.CodeOK, &PutPublisher{User: "eve", Key: publisherKey("eve"), Certificate: []byte("another")})
+	r.do(protocol.CodeOK, &PublishSoftware{Item: sampleBuild("bob", "icetray", "1.0", "any", "tarball"), Group: "ice"})
+	r.do(protocol.CodeOK, &PublishSoftware{Item: sampleBuild("bob", "icetray", "1.1", "any", "tarball 2"), Owner: "bob"})
+	r.do(protocol.CodeOK, &RetireSoftware{Name: "icetray", Version: "1.0"})
+	r.do(protocol.CodeOK, &RevokePublisher{Key: publisherKey("eve")})
+	s := submission(3, 1, chain(1))
+	s.Facts.Software = digestOf("bill")
+	r.do(protocol.CodeOK, s)
 	testOldRecord(t, "testdata/records/v2.hex", r.m)
 }
 

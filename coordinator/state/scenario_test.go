@@ -50,6 +50,8 @@ func (s *scenario) run() string {
 		return table(s.m)
 	case "nodes":
 		return standings(s.m)
+	case "catalog":
+		return catalog(s.m)
 	case "restore":
 		digest := s.m.Snapshot().Digest()
 		s.m = restored(s.t, s.m.Snapshot())

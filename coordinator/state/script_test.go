@@ -98,6 +98,20 @@ func (s *scenario) command() Command {
 	case "release-node":
 		at, host, _ := strings.Cut(s.first(), "/")
 		return &ReleaseNode{By: by, Site: protocol.SiteID(at), Host: host}
+	case "publisher":
+		return &PutPublisher{By: by, User: protocol.UserID(s.word("user")), Key: publisherKey(s.first()), Certificate: []byte("certificate")}
+	case "revoke-publisher":
+		return &RevokePublisher{By: by, Key: publisherKey(s.first()), Retire: s.line.HasArg("retire")}
+	case "publish":
+		name, version, _ := strings.Cut(s.first(), "/")
+		item := sampleBuild(by.Actor, name, version, s.word("platform"), s.word("content"))
+		if w := s.word("with"); w != "" {
+			item.Key = publisherKey(w)
+		}
+		return &PublishSoftware{By: by, Item: item, Owner: protocol.UserID(s.word("owner")), Group: protocol.GroupID(s.word("group"))}
+	case "retire-software":
+		name, version, _ := strings.Cut(s.first(), "/")
+		return &RetireSoftware{By: by, Name: name, Version: version, Platform: s.word("platform"), Undo: s.line.HasArg("undo")}
 	case "checkpoint":
 		return &Checkpoint{}
 	case "format":

@@ -32,6 +32,8 @@ func (m *Machine) Snapshot() *Frozen {
 	f.tokens = m.tokens.Copy()
 	f.joins = m.joins.Copy()
 	f.answered = m.answered.Copy()
+	f.software = m.software.Copy()
+	f.publishers = m.publishers.Copy()
 	m.gen++
 	return f
 }
@@ -65,6 +67,8 @@ const (
 	frameLost  // of a dataset, after the hosts it avoids
 	frameNode  // after members
 	frameSaved // of a dataset, after the losses
+	frameSoftware
+	framePublisher // both before the end
 )
 
 // maxFrame bounds what Restore allocates for one frame: a bitmap over MaxJobs
@@ -138,6 +142,8 @@ func (f *Frozen) Persist(w io.Writer) error {
 		p.frame(frameAnswered, &keyedFrame[*answered]{key, a})
 		return p.err == nil
 	})
+	persistAll(p, frameSoftware, f.software.Scan)
+	persistAll(p, framePublisher, f.publishers.Scan)
 	p.frame(frameEnd, &endFrame{p.n})
 	if p.err == nil {
 		p.err = p.w.Flush()
@@ -277,6 +283,10 @@ func (m *Machine) restoreFrame(kind byte, body []byte) error {
 		return restoreInto(m.tokens, body, func(t *Token) string { return string(t.Hash[:]) })
 	case frameJoin:
 		return restoreInto(m.joins, body, func(j *JoinToken) string { return string(j.Hash[:]) })
+	case frameSoftware:
+		return restoreInto(m.software, body, (*Software).key)
+	case framePublisher:
+		return restoreInto(m.publishers, body, (*Publisher).key)
 	case frameAnswered:
 		var k keyedFrame[*answered]
 		if err := protocol.Unmarshal(body, &k); err != nil || k.Value == nil {
