@@ -322,6 +322,9 @@ func (l *Lease) WriteCanon(w *canon.Writer) {
 	if !l.Modules.IsZero() {
 		m.Item(18, &l.Modules)
 	}
+	if !l.Software.IsZero() {
+		m.Item(19, &l.Software)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -373,6 +376,8 @@ func (l *Lease) ReadCanon(r *canon.Reader) {
 			}
 		case 18:
 			l.Modules.ReadCanon(r)
+		case 19:
+			l.Software.ReadCanon(r)
 		default:
 			r.Fail()
 		}

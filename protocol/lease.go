@@ -82,4 +82,7 @@ type Lease struct {
 	Options map[string]string `cbor:"17,keyasint,omitempty"`
 	// Modules names the dataset's ModulePins in the blob store; zero is none.
 	Modules Digest `cbor:"18,keyasint,omitzero"`
+	// Software names the bill of software in the blob store, from which metaprojects
+	// are taken (protocol/software); zero is none.
+	Software Digest `cbor:"19,keyasint,omitzero"`
 }

@@ -421,7 +421,7 @@ func (c *Core) lease(g *state.Grant, pilot *state.Pilot) protocol.Lease {
 		Steering: g.Facts.Steering, Modules: g.Facts.Modules, Seed: g.Facts.Seed, JobCount: g.Jobs, Version: g.Facts.LanguageVersion,
 		Passkey: c.passkey(&g.Lease, pilot.PublicKey), Granted: g.Granted,
 		Term: protocol.SecondsOf(c.timing.Lease), Fence: protocol.SecondsOf(c.timing.Fence),
-		TempArea: g.Facts.TempArea, Submitter: g.Facts.Owner, Group: g.Facts.Group,
+		TempArea: g.Facts.TempArea, Submitter: g.Facts.Owner, Group: g.Facts.Group, Software: g.Facts.Software,
 	}
 	if len(g.Facts.Options) > 0 {
 		l.Options = make(map[string]string, len(g.Facts.Options))

@@ -335,16 +335,6 @@ func (c *externalCollector) isResource(at externalPlace, place expr.Place, name 
 	return false
 }
 
-// trimArchive cuts the suffix of a tarball.
-func trimArchive(name string) string {
-	for _, s := range []string{".tar.zst", ".tar.gz", ".tgz", ".tar"} {
-		if t, ok := strings.CutSuffix(name, s); ok {
-			return t
-		}
-	}
-	return name
-}
-
 // filesAround are the files of the header and of every element around a place.
 func (c *externalCollector) filesAround(at externalPlace, place expr.Place) []ExpandedFiles {
 	header, t := &c.doc.Steering, &c.doc.Tasks[at.task]
