@@ -29,7 +29,7 @@ var layers = []struct {
 	{"protocol/software", []string{"protocol"}, "whose signature is believed, the same for all who use software"},
 
 	{"cache", []string{"protocol"}, "digests name what is cached"},
-	{"cache/pack", []string{"protocol", "cache"}, "makes what cache unpacks, and looks at it by unpacking it"},
+	{"cache/pack", []string{"protocol", "protocol/software", "cache"}, "makes what cache unpacks, and looks at it by unpacking it"},
 
 	{"coordinator/state", []string{"protocol", "protocol/canon"}, "the pure machine sees the vocabulary only"},
 	{"coordinator/state/statemachinedoc", []string{"coordinator/state"}, "draws the transition table"},
@@ -39,7 +39,7 @@ var layers = []struct {
 	{"coordinator/blob", []string{"protocol", "coordinator/boltfile"}, "digests name blobs, leases name live logs"},
 	{"coordinator/fetch", []string{"protocol", "protocol/steering", "cache"}, "brings what addresses in a document name; unpacks by the rules of the cache"},
 	{"coordinator/auth", []string{"protocol", "protocol/transport"}, "certificates are transport's identities"},
-	{"coordinator/server", []string{"protocol", "protocol/steering", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/fetch", "coordinator/history", "coordinator/state"}, "verbs become commands and queries"},
+	{"coordinator/server", []string{"protocol", "protocol/software", "protocol/steering", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/fetch", "coordinator/history", "coordinator/state"}, "verbs become commands and queries"},
 	{"coordinator", []string{"protocol", "protocol/transport", "coordinator/auth", "coordinator/blob", "coordinator/fetch", "coordinator/history", "coordinator/replica", "coordinator/server", "coordinator/state"}, "puts one coordinator together"},
 
 	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},

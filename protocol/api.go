@@ -31,6 +31,8 @@ type SubmitReply struct {
 	Warnings []string  `json:"warnings,omitempty"`
 	// Modules are the external modules as they were fetched.
 	Modules []ModulePin `json:"modules,omitempty"`
+	// Software are the builds of the catalog that the tasks may use, now and later.
+	Software []SoftwareID `json:"software,omitempty"`
 }
 
 // GrowRequest is POST /v1/datasets/{dataset}/jobs: Jobs more behind the From that
@@ -73,6 +75,7 @@ type Dataset struct {
 	JobCounts   StateCounts   `json:"job_counts"`
 	TaskCounts  StateCounts   `json:"task_counts"`
 	Steering    Digest        `json:"steering"`
+	Software    Digest        `json:"software,omitzero" doc:"the bill of software that was pinned at submission"`
 	Seed        uint64        `json:"seed"`
 	Sites       []SiteID      `json:"sites,omitempty"`
 	Exclude     []SiteID      `json:"exclude,omitempty"`

@@ -141,6 +141,7 @@ type PublisherList struct {
 type PutPublisherRequest struct {
 	Certificate []byte       `json:"certificate,omitempty" doc:"DER, by the cluster's root; to make a key known"`
 	Revoke      PublisherKey `json:"revoke,omitempty" doc:"a known key, to revoke it"`
+	Retire      bool         `json:"retire,omitempty" doc:"with revoke: retire what it signed, too"`
 	Reason      string       `json:"reason,omitempty" maxLength:"4096"`
 }
 

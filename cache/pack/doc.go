@@ -1,7 +1,7 @@
 // Package pack makes the tarballs that package cache unpacks.
 //
 // Nouns: an [Archive] is a tarball being made of what is below a directory; its
-// [Contents] are what a node will have of it, with a [Manifest] of every file.
+// [Contents] are what a node will have of it, with a [software.Manifest] of every file.
 //
 // Invariants: the bytes of a tarball depend on the names, the contents and the
 // owner's right to execute of what is packed, and on nothing else: members are

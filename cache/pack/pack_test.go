@@ -14,6 +14,7 @@ import (
 
 	"floe/cache"
 	"floe/protocol"
+	"floe/protocol/software"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -94,15 +95,15 @@ func TestInspect(t *testing.T) {
 	digest := func(s string) protocol.Digest { return protocol.DigestOf([]byte(s)) }
 	want := &Contents{
 		Digest: protocol.DigestOf(b), Size: protocol.ByteSize(len(b)), Files: 5, Unpacked: 210_027,
-		Manifest: Manifest{[]File{
-			{Path: "bin", Kind: Folder},
-			{Path: "bin/data", Kind: Link, Target: "../lib/data"},
-			{Path: "bin/run", Kind: Program, Size: 21, Digest: digest("#!/bin/sh\necho hello\n")},
-			{Path: "empty", Kind: Plain, Digest: digest("")},
-			{Path: "lib", Kind: Folder},
-			{Path: "lib/data", Kind: Plain, Size: 210_000, Digest: digest(strings.Repeat("0123456789 and so on\n", 10_000))},
-			{Path: "lib/python", Kind: Folder},
-			{Path: "lib/python/m.py", Kind: Plain, Size: 6, Digest: digest("x = 1\n")},
+		Manifest: software.Manifest{Files: []software.File{
+			{Path: "bin", Kind: software.Folder},
+			{Path: "bin/data", Kind: software.Link, Target: "../lib/data"},
+			{Path: "bin/run", Kind: software.Program, Size: 21, Digest: digest("#!/bin/sh\necho hello\n")},
+			{Path: "empty", Kind: software.Plain, Digest: digest("")},
+			{Path: "lib", Kind: software.Folder},
+			{Path: "lib/data", Kind: software.Plain, Size: 210_000, Digest: digest(strings.Repeat("0123456789 and so on\n", 10_000))},
+			{Path: "lib/python", Kind: software.Folder},
+			{Path: "lib/python/m.py", Kind: software.Plain, Size: 6, Digest: digest("x = 1\n")},
 		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -112,12 +113,12 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := DecodeManifest(text)
+	again, err := software.DecodeManifest(text)
 	if err != nil || len(again.Differences(&want.Manifest, 9)) != 0 {
 		t.Errorf("the manifest comes back as %+v, %v", again, err)
 	}
-	again.Files = append(again.Files[1:], File{Path: "new", Kind: Plain})
-	again.Files[1].Kind = Plain
+	again.Files = append(again.Files[1:], software.File{Path: "new", Kind: software.Plain})
+	again.Files[1].Kind = software.Plain
 	if diff := cmp.Diff([]string{"bin: is not in the manifest", "bin/run: differs from the manifest", "new: is missing"}, again.Differences(&want.Manifest, 9)); diff != "" {
 		t.Errorf("Differences (-want +got):\n%s", diff)
 	}
@@ -165,28 +166,4 @@ func TestInspectRefusesWhatNodesRefuse(t *testing.T) {
 			t.Errorf("%s: Inspect = %v, want ErrArchive", name, err)
 		}
 	}
-}
-
-func FuzzDecodeManifest(f *testing.F) {
-	m := Manifest{[]File{{Path: "a", Kind: Folder}, {Path: "a/b", Kind: Link, Target: "c"}, {Path: "d", Kind: Program, Size: 3, Digest: protocol.DigestOf([]byte("abc"))}}}
-	b, err := m.Encode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add([]byte{0xa1, 1, 0x80})
-	f.Add([]byte{0xa1, 1, 0xf6})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := DecodeManifest(b)
-		if err != nil {
-			return
-		}
-		again, err := m.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := DecodeManifest(again); err != nil || len(m.Differences(got, 1)) != 0 {
-			t.Errorf("a manifest comes back as %+v, %v", got, err)
-		}
-	})
 }

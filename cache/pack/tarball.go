@@ -14,6 +14,7 @@ import (
 
 	"floe/cache"
 	"floe/protocol"
+	"floe/protocol/software"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -52,7 +53,7 @@ type Contents struct {
 	Size   protocol.ByteSize
 	// Manifest lists the tree; Files counts what is not a directory, Unpacked the
 	// bytes of all files.
-	Manifest Manifest
+	Manifest software.Manifest
 	Files    uint32
 	Unpacked protocol.ByteSize
 }
@@ -99,13 +100,7 @@ func inspect(ctx context.Context, in io.Reader, root *os.Root) (*Contents, error
 	if c.Manifest, err = list(ctx, root); err != nil {
 		return nil, err
 	}
-	for i := range c.Manifest.Files {
-		if f := &c.Manifest.Files[i]; f.Kind != Folder {
-			c.Files++
-			c.Unpacked += f.Size
-		}
-	}
-	if c.Files == 0 {
+	if c.Files, c.Unpacked = c.Manifest.Totals(); c.Files == 0 {
 		return nil, ErrEmpty
 	}
 	return c, nil
@@ -130,8 +125,8 @@ func removeAll(dir string) {
 }
 
 // list lists a tree, hashing every file of it.
-func list(ctx context.Context, root *os.Root) (Manifest, error) {
-	var m Manifest
+func list(ctx context.Context, root *os.Root) (software.Manifest, error) {
+	var m software.Manifest
 	err := fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == "." {
 			return err
@@ -140,19 +135,19 @@ func list(ctx context.Context, root *os.Root) (Manifest, error) {
 		if err != nil {
 			return err
 		}
-		f := File{Path: name}
+		f := software.File{Path: name}
 		switch {
 		case info.IsDir():
-			f.Kind = Folder
+			f.Kind = software.Folder
 		case info.Mode()&fs.ModeSymlink != 0:
-			f.Kind = Link
+			f.Kind = software.Link
 			if f.Target, err = root.Readlink(name); err != nil {
 				return err
 			}
 		default:
-			f.Kind = Plain
+			f.Kind = software.Plain
 			if info.Mode()&0o100 != 0 {
-				f.Kind = Program
+				f.Kind = software.Program
 			}
 			f.Size = protocol.ByteSize(info.Size())
 			if f.Digest, err = digestOf(ctx, root, name); err != nil {
@@ -162,7 +157,7 @@ func list(ctx context.Context, root *os.Root) (Manifest, error) {
 		m.Files = append(m.Files, f)
 		return nil
 	})
-	slices.SortFunc(m.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(m.Files, func(a, b software.File) int { return strings.Compare(a.Path, b.Path) })
 	return m, err
 }
 

@@ -71,6 +71,9 @@ func newAuthority(s *Secrets) (*Authority, error) {
 // Pin is the digest of the root's public key, by which tokens name the cluster.
 func (a *Authority) Pin() protocol.Digest { return transport.Fingerprint(a.root) }
 
+// Root is the root's certificate in DER.
+func (a *Authority) Root() []byte { return a.root.Raw }
+
 // Issuers holds the issuing authority, for verifying clients: pilots and sites show
 // their leaf alone. It is always the same pool.
 func (a *Authority) Issuers() *x509.CertPool { return a.issuers }

@@ -84,3 +84,28 @@ func readKey(path string) (crypto.Signer, error) {
 	}
 	return signer, nil
 }
+
+// LoadRoot reads the root's certificate and its key, which lies only in the folder of
+// the coordinator that the cluster was made with, and may have been taken away.
+func LoadRoot(dir string) (*x509.Certificate, crypto.Signer, error) {
+	text, err := os.ReadFile(filepath.Join(dir, rootFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("load root: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, nil, fmt.Errorf("load root: %s: no certificate in PEM", rootFile)
+	}
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load root: %s: %w", rootFile, err)
+	}
+	key, err := readKey(filepath.Join(dir, rootKeyFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("load root: %w", err)
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(root.PublicKey) {
+		return nil, nil, fmt.Errorf("load root: %s is not the key of %s", rootKeyFile, rootFile)
+	}
+	return root, key, nil
+}

@@ -60,4 +60,13 @@ var Table = []Rule{
 	{Pattern: "GET /v1/users", Any: Operators},
 	{Pattern: "POST /v1/users/{user}/actions", Any: Admin},
 	{Pattern: "GET /v1/openapi.json", Any: Everybody},
+
+	// Software. A name is of whoever publishes under it first, and of a group; only
+	// whoever has the root's key can certify a publisher's.
+	{Pattern: "GET /v1/software", Any: People | Site},
+	{Pattern: "GET /v1/software/{name}/{version}", Any: People | Site},
+	{Pattern: "POST /v1/software", Any: Operators, Own: Producer},
+	{Pattern: "POST /v1/software/{name}/{version}/actions", Any: Operators, Own: Producer},
+	{Pattern: "GET /v1/publishers", Any: People | Site},
+	{Pattern: "POST /v1/publishers", Any: Admin},
 }

@@ -66,27 +66,34 @@ func (s *Server) submit(ctx context.Context, in *struct{ Body protocol.SubmitReq
 // outside since.
 func (s *Server) prepare(ctx context.Context, n *submission) (*protocol.SubmitReply, error) {
 	var compile steering.CompileInput
-	var again state.Answer
-	var known bool
-	s.Record.Read(func(m *state.Machine) {
-		compile = n.compile(m.NextDataset())
-		again, known = m.Answered(&state.Action{Actor: n.user, Key: n.request.Key}, state.KindSubmitDataset)
-	})
+	s.Record.Read(func(m *state.Machine) { compile = n.compile(m.NextDataset()) })
 	uses, err := n.externals(compile)
 	if err != nil || len(uses) == 0 {
 		return nil, err
 	}
-	if known && !n.request.DryRun {
-		if err := again.Err(); err != nil {
-			return nil, err
-		}
-		return &protocol.SubmitReply{Dataset: again.Dataset, Jobs: n.request.Jobs, Tasks: uint64(n.request.Jobs) * uint64(len(n.doc.Tasks))}, nil
+	if reply, known, err := s.answered(n); known {
+		return reply, err
 	}
 	// What is wrong for other reasons is told before anything is asked of the outside.
 	if _, problems := steering.Compile(n.doc, compile); problems.HasErrors() {
 		return nil, refuseProblems(n.request.File, problems)
 	}
 	return nil, n.fetch(ctx, uses)
+}
+
+// answered is what a request with the same key was answered before.
+func (s *Server) answered(n *submission) (reply *protocol.SubmitReply, known bool, err error) {
+	var again state.Answer
+	s.Record.Read(func(m *state.Machine) {
+		again, known = m.Answered(&state.Action{Actor: n.user, Key: n.request.Key}, state.KindSubmitDataset)
+	})
+	if !known || n.request.DryRun {
+		return nil, false, nil
+	}
+	if err := again.Err(); err != nil {
+		return nil, true, err
+	}
+	return &protocol.SubmitReply{Dataset: again.Dataset, Jobs: n.request.Jobs, Tasks: uint64(n.request.Jobs) * uint64(len(n.doc.Tasks))}, true, nil
 }
 
 // submitInTurn submits when no other submission is under way here: it would take the
@@ -137,9 +144,18 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, n *sub
 	if !here {
 		return nil, errMoreToFetch
 	}
+	software, unknown := s.pinSoftware(doc, compile, plan)
+	if unknown.HasErrors() {
+		// What was submitted before stays submitted, whatever was retired since.
+		if reply, known, err := s.answered(n); known {
+			return reply, err
+		}
+		return nil, refuseProblems(request.File, n.quote(unknown))
+	}
+	problems = append(problems, unknown...)
 	problems = append(problems, steering.Lint(doc, compile, s.liveDatasets(ctx, number))...)
 	reply := &protocol.SubmitReply{
-		Jobs: request.Jobs, Tasks: uint64(request.Jobs) * uint64(len(plan.Tasks)), Modules: pins,
+		Jobs: request.Jobs, Tasks: uint64(request.Jobs) * uint64(len(plan.Tasks)), Modules: pins, Software: software.list(),
 		Warnings: append(texts(n.warnings), texts(n.quote(append(problems, s.lintModules(ctx, n, uses)...)))...),
 	}
 	if request.DryRun {
@@ -153,13 +169,18 @@ func (s *Server) submitOnce(ctx context.Context, caller transport.Caller, n *sub
 	if _, err := s.keep(ctx, blob.Durable, datasetOwner(digest), []byte(request.Steering)); err != nil {
 		return nil, err
 	}
+	bill, err := s.storeBill(ctx, software)
+	if err != nil {
+		return nil, err
+	}
 	command := &state.SubmitDataset{
 		By:      state.Action{Actor: caller.User, Key: request.Key, From: caller.Remote.String()},
 		Dataset: number, Jobs: request.Jobs, Priority: request.Priority,
 		Facts: state.Facts{
 			Alias: request.Alias, Title: first(request.Title, doc.Title), Description: cut(doc.Description, state.MaxText),
 			Owner: caller.User, Group: request.Group, Parent: request.Parent, Steering: digest,
-			LanguageVersion: protocol.LanguageVersion, Seed: request.Seed, Modules: modules, Categories: doc.Categories, Options: pairs(request.Options),
+			LanguageVersion: protocol.LanguageVersion, Seed: request.Seed, Modules: modules, Software: bill,
+			Categories: doc.Categories, Options: pairs(request.Options),
 		},
 		Sites: state.SiteRule{Allowed: sorted(request.Sites), Excluded: sorted(request.Exclude)},
 	}
@@ -357,7 +378,7 @@ func describe(d *state.Dataset) protocol.Dataset {
 		ID: d.ID, Alias: d.Facts.Alias, Title: d.Facts.Title, Description: d.Facts.Description,
 		Owner: d.Facts.Owner, Group: d.Facts.Group, Priority: d.Priority, State: d.State, Parent: d.Facts.Parent,
 		Jobs: d.Jobs, JobCounts: protocol.StateCounts{}, TaskCounts: protocol.StateCounts{},
-		Steering: d.Facts.Steering, Seed: d.Facts.Seed, Sites: d.Sites.Allowed, Exclude: d.Sites.Excluded,
+		Steering: d.Facts.Steering, Software: d.Facts.Software, Seed: d.Facts.Seed, Sites: d.Sites.Allowed, Exclude: d.Sites.Excluded,
 		Categories: d.Facts.Categories, Submitted: int64(d.Submitted), Finished: int64(d.Finished),
 	}
 	for _, st := range protocol.JobStates {

@@ -60,8 +60,13 @@ func (s *Server) addedClasses(ctx context.Context, d *state.Dataset, from, total
 	if err := s.checkGrown(ctx, d, doc, total); err != nil {
 		return nil, err
 	}
-	plan, problems := steering.Compile(doc, steering.CompileInput{Dataset: d.ID, Seed: d.Facts.Seed, JobCount: total, Options: optionsOf(d.Facts)})
-	if problems.HasErrors() {
+	compile := steering.CompileInput{Dataset: d.ID, Seed: d.Facts.Seed, JobCount: total, Options: optionsOf(d.Facts)}
+	plan, problems := steering.Compile(doc, compile)
+	software, err := s.softwareOf(ctx, d, doc, compile)
+	if err != nil {
+		return nil, err
+	}
+	if problems = append(problems, software.require(doc, plan)...); problems.HasErrors() {
 		return nil, refuseProblems("steering", problems)
 	}
 	var added []state.AddedClasses

@@ -219,6 +219,7 @@ type rig struct {
 	record  *fakeRecord
 	peers   *fakePeers
 	cluster *auth.Cluster
+	keys    string // the folder of the cluster's keys
 }
 
 // memoryDir is a temporary directory in memory where the system has such: a blob
@@ -255,7 +256,8 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 		}
 	}
 	var err error
-	r.cluster, err = auth.InitCluster(filepath.Join(dir, "keys"), "test", node)
+	r.keys = filepath.Join(dir, "keys")
+	r.cluster, err = auth.InitCluster(r.keys, "test", node)
 	must(err)
 	ledger, err := history.Open(history.Config{Dir: filepath.Join(dir, "history"), Logger: logger, CommitInterval: time.Millisecond})
 	must(err)

@@ -66,8 +66,10 @@ type Authority interface {
 	// Secrets are what a joining coordinator needs of the cluster.
 	Secrets() ([]byte, error)
 	Passkey(task protocol.TaskID, lease protocol.LeaseID, key protocol.Digest, nonce [16]byte) protocol.Passkey
-	// Pin is the digest of the root's public key, as tokens carry it.
+	// Pin is the digest of the root's public key, as tokens carry it; Root is its
+	// certificate in DER.
 	Pin() protocol.Digest
+	Root() []byte
 }
 
 // Config of a server.

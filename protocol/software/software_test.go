@@ -250,3 +250,27 @@ func FuzzDecodeBill(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodeManifest(f *testing.F) {
+	m := Manifest{[]File{{Path: "a", Kind: Folder}, {Path: "a/b", Kind: Link, Target: "c"}, {Path: "d", Kind: Program, Size: 3, Digest: protocol.DigestOf([]byte("abc"))}}}
+	b, err := m.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte{0xa1, 1, 0x80})
+	f.Add([]byte{0xa1, 1, 0xf6})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := DecodeManifest(b)
+		if err != nil {
+			return
+		}
+		again, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := DecodeManifest(again); err != nil || len(m.Differences(got, 1)) != 0 {
+			t.Errorf("a manifest comes back as %+v, %v", got, err)
+		}
+	})
+}

@@ -1,4 +1,4 @@
-package pack
+package software
 
 import (
 	"fmt"
@@ -7,28 +7,28 @@ import (
 	"floe/protocol"
 )
 
-// Kind is what a member of a tarball is.
-type Kind uint8
+// FileKind is what a member of a tarball is.
+type FileKind uint8
 
 // The kinds. The numbers are part of manifests.
 const (
-	Plain   Kind = iota + 1 // a file
-	Program                 // a file that may be executed
+	Plain   FileKind = iota + 1 // a file
+	Program                     // a file that may be executed
 	Folder
 	Link
 )
 
-var kinds = [...]string{"", "file", "program", "directory", "link"}
+var fileKinds = [...]string{"", "file", "program", "directory", "link"}
 
-func (k Kind) String() string {
-	if k == 0 || int(k) >= len(kinds) {
+func (k FileKind) String() string {
+	if k == 0 || int(k) >= len(fileKinds) {
 		return fmt.Sprintf("invalid kind %d", uint8(k))
 	}
-	return kinds[k]
+	return fileKinds[k]
 }
 
 // MarshalText writes the kind's word.
-func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+func (k FileKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // Manifest lists what a tarball unpacks to, sorted by path. Its form, whose digest
 // the publisher signs, is deterministic CBOR.
@@ -39,7 +39,7 @@ type Manifest struct {
 // File is one member.
 type File struct {
 	Path   string            `cbor:"1,keyasint" json:"path"`
-	Kind   Kind              `cbor:"2,keyasint" json:"kind"`
+	Kind   FileKind          `cbor:"2,keyasint" json:"kind"`
 	Size   protocol.ByteSize `cbor:"3,keyasint,omitempty" json:"size,omitempty"`
 	Digest protocol.Digest   `cbor:"4,keyasint" json:"digest,omitzero"`
 	Target string            `cbor:"5,keyasint,omitempty" json:"target,omitempty"`
@@ -67,12 +67,23 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 		switch {
 		case f.Path <= last || !filepath.IsLocal(f.Path):
 			return nil, fmt.Errorf("manifest: %.100q: paths must be sorted and stay inside", f.Path)
-		case f.Kind == 0 || int(f.Kind) >= len(kinds) || f.Size < 0:
+		case f.Kind == 0 || int(f.Kind) >= len(fileKinds) || f.Size < 0:
 			return nil, fmt.Errorf("manifest: %.100q: %v of %d bytes", f.Path, f.Kind, f.Size)
 		}
 		last = f.Path
 	}
 	return m, nil
+}
+
+// Totals counts what is not a directory, and the bytes of all files.
+func (m *Manifest) Totals() (files uint32, unpacked protocol.ByteSize) {
+	for i := range m.Files {
+		if f := &m.Files[i]; f.Kind != Folder {
+			files++
+			unpacked += f.Size
+		}
+	}
+	return files, unpacked
 }
 
 // Differences lists where what was found is not what a manifest says, at most limit
