@@ -47,7 +47,7 @@ var layers = []struct {
 	{"pilot/payload/session", []string{"protocol"}, "payloads speak of statistics and progress as reports and exchanges do"},
 	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
 	{"pilot/library", []string{"protocol", "cache", "cache/pack", "pilot/stage"}, "predefined modules move files and unpack archives as the pilot does"},
-	{"pilot", []string{"protocol", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
+	{"pilot", []string{"protocol", "protocol/software", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},

@@ -53,6 +53,8 @@ type Attempt struct {
 	Gone <-chan struct{}
 	// System is what $system names on this node.
 	System map[string]string
+	// Catalog has published software; nil does without.
+	Catalog *Catalog
 
 	ctx     context.Context //nolint:containedctx // of the attempt, not of a call: its cause says who ended it
 	dir     payload.Dir

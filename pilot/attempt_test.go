@@ -28,6 +28,8 @@ type bench struct {
 	cache *cache.Store
 	lease protocol.Lease
 	log   string // of the last attempt
+	// catalog has published software; nil does without.
+	catalog *Catalog
 }
 
 func newBench(t *testing.T) *bench {
@@ -59,7 +61,7 @@ func (b *bench) run(ctx context.Context, document string) *protocol.Report {
 	lease := b.lease
 	a := &Attempt{
 		Lease: &lease, Dir: filepath.Join(b.dir, "attempt"), Mover: &stage.Mover{Blobs: b.blobs, Cache: b.cache, Logger: logger},
-		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(),
+		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(), Catalog: b.catalog,
 	}
 	report := a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return doc, nil })
 	text, _ := os.ReadFile(a.LogPath())

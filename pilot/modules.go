@@ -43,7 +43,7 @@ func (a *Attempt) readPins(ctx context.Context) error {
 
 // pinnedTree is where a pinned module is unpacked.
 func (a *Attempt) pinnedTree(ctx context.Context, pin *protocol.ModulePin) (string, error) {
-	return a.treeOf(ctx, pin.Digest, protocol.BlobURL(pin.Digest))
+	return a.unpacked(ctx, pin.Digest, a.Mover.Source(protocol.BlobURL(pin.Digest)))
 }
 
 // placeModules gives modules whose src was fetched at submission the file or folder

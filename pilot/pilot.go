@@ -19,6 +19,7 @@ import (
 	"floe/pilot/payload"
 	"floe/pilot/payload/session"
 	"floe/protocol"
+	"floe/protocol/software"
 	"floe/protocol/spool"
 	"floe/protocol/steering"
 )
@@ -53,6 +54,9 @@ type Config struct {
 	// Scratch, Cache and Spool, and Writable those that they may write to.
 	Isolation        payload.IsolationMode
 	Hidden, Writable []string
+	// Publishers are the only keys whose published software is used; empty is all that
+	// the cluster's root has certified.
+	Publishers []protocol.PublisherKey
 	// Library runs the predefined modules; see payload.Options.
 	Library []string
 	Logger  *slog.Logger
@@ -81,6 +85,7 @@ type Pilot struct {
 	isolation *payload.Isolation   // nil without
 	claim     *os.File             // keeps later pilots from removing scratch
 	now       func() time.Duration // boot time
+	offer     protocol.Resources   // as measured; set before the first attempt
 	cached    []protocol.Digest    // what the cache held when it was looked at
 	looked    time.Time
 
@@ -174,6 +179,7 @@ func (p *Pilot) live(ctx context.Context) error {
 	defer p.clean()
 	c := p.config
 	offer, report := c.Measure(ctx, measureOptions(&c))
+	p.offer = offer
 	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
 	for _, f := range report.Findings {
 		if f.What == hardware.GPUTestFinding {
@@ -467,18 +473,39 @@ func (p *Pilot) setPhase(lease protocol.LeaseID, phase protocol.Phase) {
 
 // document fetches a steering document once, through the cache, and parses it.
 func (p *Pilot) document(ctx context.Context, d protocol.Digest) (*steering.Document, error) {
+	text, err := p.stored(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	doc, problems := steering.Parse("steering", text)
+	return doc, problems.Err()
+}
+
+// catalog is where attempts have published software from.
+func (p *Pilot) catalog() *Catalog {
+	ticket := &p.config.Link.Ticket
+	return &Catalog{
+		Bill: func(ctx context.Context, d protocol.Digest) (*software.Bill, error) {
+			text, err := p.stored(ctx, d)
+			if err != nil {
+				return nil, err
+			}
+			return software.DecodeBill(text)
+		},
+		Trust: software.Trust{Cluster: ticket.Cluster, Pin: ticket.Pin, Publishers: p.config.Publishers},
+		Node:  software.Node{Platform: p.offer.OS, Tags: p.offer.Tags},
+	}
+}
+
+// stored reads a small file of the coordinators' store through the cache.
+func (p *Pilot) stored(ctx context.Context, d protocol.Digest) ([]byte, error) {
 	source := cache.Source{Name: "coordinator", Open: func(ctx context.Context) (io.ReadCloser, error) { return p.link.GetBlob(ctx, d) }}
 	entry, err := p.cache.Blob(ctx, d, []cache.Source{source})
 	if err != nil {
 		return nil, err
 	}
 	defer entry.Release()
-	text, err := os.ReadFile(entry.Path)
-	if err != nil {
-		return nil, err
-	}
-	doc, problems := steering.Parse("steering", text)
-	return doc, problems.Err()
+	return os.ReadFile(entry.Path)
 }
 
 // leave says good-bye and delivers what is left in the spool.

@@ -16,28 +16,26 @@ import (
 // errSoftware: a software environment could not be had or did not verify.
 var errSoftware = errors.New("software environment")
 
-// software finds the trees that a tray's projects and classes name. Until a
-// catalog publishes metaprojects, the document says where they are: a project is
+// software finds the trees that a tray's projects and classes name. A project is
 // the resource whose local name is the project's, or the project's and its class
-// or version joined by a dash; a class is the resource of its resource_name. The
-// resource must be a tarball with a SHA-256: it comes through the cache. So does a
-// class, or the src of a module, that was fetched when the dataset was submitted.
+// or version joined by a dash; one that the document has no resource for is what
+// the catalog had when the dataset was submitted. A class is the resource of its
+// resource_name. A resource must be a tarball with a SHA-256: it comes through the
+// cache. So does a class, or the src of a module, that was fetched when the dataset
+// was submitted.
 func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProject, classes []steering.ExpandedClass, resources []steering.ExpandedResource) ([]string, error) {
 	var roots []string
 	for _, p := range projects {
-		names := []string{p.Name}
-		for _, v := range []string{p.Class, p.Version} {
-			if v != "" {
-				names = append(names, p.Name+"-"+v)
-			}
-		}
-		r := findResource(resources, names...)
+		r := steering.FindResource(resources, p.ResourceNames()...)
+		var root string
+		var err error
 		if r == nil {
-			return nil, fmt.Errorf("%w: project %s: no resource of the document has the local name %s", errSoftware, p.Name, strings.Join(names, " or "))
+			root, err = a.published(ctx, &p)
+		} else if root, err = a.tree(ctx, r); err != nil {
+			err = fmt.Errorf("%w: project %s: %w", errSoftware, p.Name, err)
 		}
-		root, err := a.tree(ctx, r)
 		if err != nil {
-			return nil, fmt.Errorf("%w: project %s: %w", errSoftware, p.Name, err)
+			return nil, err
 		}
 		roots = append(roots, root)
 	}
@@ -51,7 +49,7 @@ func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProj
 		}
 		var root string
 		var err error
-		r := findResource(resources, name)
+		r := steering.FindResource(resources, name)
 		pin, pinned := a.pins.Find(c.External())
 		switch {
 		case r != nil:
@@ -67,30 +65,6 @@ func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProj
 		roots = append(roots, root)
 	}
 	return roots, nil
-}
-
-func findResource(resources []steering.ExpandedResource, names ...string) *steering.ExpandedResource {
-	for i := range resources {
-		for _, n := range names {
-			if n == "" {
-				continue
-			}
-			if local := resources[i].Local; local == n || trimArchive(local) == n {
-				return &resources[i]
-			}
-		}
-	}
-	return nil
-}
-
-// trimArchive cuts the suffix of a tarball.
-func trimArchive(name string) string {
-	for _, s := range []string{".tar.zst", ".tar.gz", ".tgz", ".tar"} {
-		if t, ok := strings.CutSuffix(name, s); ok {
-			return t
-		}
-	}
-	return name
 }
 
 // isSoftware tells whether a resource is a tarball that a project or class
@@ -116,7 +90,7 @@ func (a *Attempt) isSoftware(r *steering.ExpandedResource, projects []steering.E
 func names(r *steering.ExpandedResource, projects []steering.ExpandedProject, classes []steering.ExpandedClass) bool {
 	one := []steering.ExpandedResource{*r}
 	for _, p := range projects {
-		if findResource(one, p.Name, p.Name+"-"+p.Class, p.Name+"-"+p.Version) != nil {
+		if steering.FindResource(one, p.ResourceNames()...) != nil {
 			return true
 		}
 	}
@@ -124,25 +98,26 @@ func names(r *steering.ExpandedResource, projects []steering.ExpandedProject, cl
 		if c.ResourceName == "" && c.Src == "" {
 			continue
 		}
-		if findResource(one, c.Name, c.ResourceName) != nil {
+		if steering.FindResource(one, c.Name, c.ResourceName) != nil {
 			return true
 		}
 	}
 	return false
 }
 
-// tree unpacks a resource through the cache and keeps it in use until the attempt
-// is over.
+// tree unpacks a resource through the cache.
 func (a *Attempt) tree(ctx context.Context, r *steering.ExpandedResource) (string, error) {
 	d, err := protocol.ParseDigest(r.Checksum)
 	if err != nil {
 		return "", fmt.Errorf("resource %s: checksum: %w", r.Local, err)
 	}
-	return a.treeOf(ctx, d, r.Remote)
+	return a.unpacked(ctx, d, a.Mover.Source(r.Remote))
 }
 
-func (a *Attempt) treeOf(ctx context.Context, d protocol.Digest, address string) (string, error) {
-	e, err := a.Cache.Tree(ctx, d, []cache.Source{a.Mover.Source(address)})
+// unpacked has the tree of a tarball unpacked and keeps it in use until the attempt
+// is over.
+func (a *Attempt) unpacked(ctx context.Context, d protocol.Digest, from cache.Source) (string, error) {
+	e, err := a.Cache.Tree(ctx, d, []cache.Source{from})
 	if err != nil {
 		return "", err
 	}

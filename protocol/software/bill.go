@@ -73,6 +73,21 @@ func (b *Bill) Version(t *Trust, name, version string) ([]protocol.SignedBuild, 
 	return builds, nil
 }
 
+// Only is the one version that the bill has of some software; empty where it has
+// none or several.
+func (b *Bill) Only(name string) (version string) {
+	for i := range b.Builds {
+		switch x := &b.Builds[i].Build; {
+		case x.Name != name || x.Version == version:
+		case version == "":
+			version = x.Version
+		default:
+			return ""
+		}
+	}
+	return version
+}
+
 func (b *Bill) verify(t *Trust, x *protocol.SignedBuild) error {
 	var reason error
 	for _, der := range b.Certificates {
