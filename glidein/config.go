@@ -96,6 +96,9 @@ type System struct {
 	// their own test; or none. Cards are the only ones that pilots offer.
 	GPUTest string   `toml:"gpu_test"`
 	Cards   []string `toml:"cards"`
+	// Publishers are the only keys whose published software is used here; none is all
+	// that the cluster's root has certified.
+	Publishers []string `toml:"publishers"`
 }
 
 // Size is an amount of bytes written as 2GB, 500MB or a plain number of bytes.
@@ -269,6 +272,9 @@ func (c *Config) Validate() error {
 			say("system.writable %q: want an absolute path without commas", d)
 		}
 	}
+	if _, err := c.Publishers(); err != nil {
+		say("system.publishers: %v", err)
+	}
 	if _, err := os.Stat(c.System.Pilot); err != nil {
 		say("system.pilot: %v", err)
 	}
@@ -276,12 +282,24 @@ func (c *Config) Validate() error {
 	return errors.Join(all...)
 }
 
+// Publishers reads the keys that the site trusts.
+func (c *Config) Publishers() (trusted []protocol.PublisherKey, err error) {
+	for _, text := range c.System.Publishers {
+		var k protocol.PublisherKey
+		if err := k.UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+		trusted = append(trusted, k)
+	}
+	return trusted, nil
+}
+
 // keys are all keys of the file, for the nearest right one.
 var keys = strings.Fields(`directory queue.type queue.endpoint queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.sge.parallel_environment queue.sge.memory queue.sge.gpu
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
-	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards`)
+	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards system.publishers`)
 
 // nearest suggests the key that differs least from a wrong one.
 func nearest(key string) string {

@@ -117,6 +117,9 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 	for _, d := range c.System.Writable {
 		args = append(args, "--writable", d)
 	}
+	for _, key := range c.System.Publishers {
+		args = append(args, "--publisher", key)
+	}
 	if c.Queue.Memory > 0 {
 		args = append(args, "--memory", fmt.Sprint(int64(c.Queue.Memory)))
 	}

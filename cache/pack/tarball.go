@@ -66,7 +66,7 @@ func Inspect(ctx context.Context, in io.Reader) (*Contents, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer removeAll(dir)
+	defer Remove(dir)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -113,8 +113,8 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// removeAll removes what was unpacked, in which directories may be read-only.
-func removeAll(dir string) {
+// Remove removes what was unpacked, in which directories may be read-only.
+func Remove(dir string) {
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			_ = os.Chmod(p, 0o700)

@@ -93,6 +93,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&o.isolation, "isolation", "auto", "keep payloads from each other and from the pilot by namespaces: auto (where the node allows it), none or require")
 	f.StringSliceVar(&o.hide, "hide", nil, "a file or directory that no payload sees, beside those of the pilot")
 	f.StringSliceVar(&o.writable, "writable", nil, "a directory that isolated payloads may write to, beside their own")
+	f.StringSliceVar(&o.publishers, "publisher", nil, "a key whose published software is used; without any, all that the cluster's root has certified")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	c.AddCommand(detectCommand(), moduleStepCommand())
@@ -103,7 +104,7 @@ type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
 	cacheQuota, memory, disk                                             int64
 	cores                                                                int
-	tags, hide, writable                                                 []string
+	tags, hide, writable, publishers                                     []string
 	gpuTest                                                              string
 	cards                                                                []string
 	walltime, idle                                                       time.Duration
@@ -134,6 +135,12 @@ func (o *options) run(ctx context.Context) error {
 			*field = filepath.Join(o.scratch, name)
 		}
 	}
+	publishers := make([]protocol.PublisherKey, len(o.publishers))
+	for i, text := range o.publishers {
+		if err := publishers[i].UnmarshalText([]byte(text)); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	return pilot.Run(ctx, pilot.Config{
 		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, Logger: logger},
@@ -143,6 +150,7 @@ func (o *options) run(ctx context.Context) error {
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
+		Publishers: publishers,
 	})
 }
 

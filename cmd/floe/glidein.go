@@ -45,7 +45,7 @@ func siteCommand() *cobra.Command {
 		},
 	}
 	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
-	c.AddCommand(joinCmd)
+	c.AddCommand(joinCmd, fetchPilotCommand())
 	c.AddCommand(siteActions()...)
 	return c
 }
@@ -287,6 +287,12 @@ func (s *siteLink) Launch(ctx context.Context, request *protocol.LaunchRequest) 
 	// pass is soon enough.
 	if err := s.CallCBOR(ctx, http.MethodPost, "/v1/sites/launch", request, reply); err != nil {
 		return nil, err
+	}
+	for _, g := range reply.Grants {
+		// Pilots believe the pin of their ticket: it must be the one this site joined by.
+		if ticket, err := protocol.ParseToken(g.Ticket); err != nil || ticket.Pin != s.known.Pin || ticket.Cluster != s.known.Cluster {
+			return nil, fmt.Errorf("launch %s: its ticket is not of cluster %s with root %v", g.Launch, s.known.Cluster, s.known.Pin)
+		}
 	}
 	if len(reply.Addresses) > 0 {
 		s.known.Addresses = reply.Addresses

@@ -54,6 +54,7 @@ func (s *Server) pinSoftware(doc *steering.Document, in steering.CompileInput, p
 	if problems.HasErrors() {
 		return nil, problems
 	}
+	p.bill.Sort()
 	return p, append(problems, p.require(doc, plan)...)
 }
 

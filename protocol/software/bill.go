@@ -25,13 +25,19 @@ const (
 	MaxBillBytes = 4 << 20
 )
 
-// Encode writes a bill; equal builds give equal bytes, whatever their order.
-func (b *Bill) Encode() ([]byte, error) {
+// Sort puts the builds in the order of their names, and certificates in that of
+// their bytes.
+func (b *Bill) Sort() {
 	slices.SortFunc(b.Certificates, slices.Compare[[]byte])
 	slices.SortFunc(b.Builds, func(x, y protocol.SignedBuild) int {
 		p, q := x.Build.ID(), y.Build.ID()
 		return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Version, q.Version), cmp.Compare(p.Platform, q.Platform))
 	})
+}
+
+// Encode writes a bill; equal builds give equal bytes, whatever their order.
+func (b *Bill) Encode() ([]byte, error) {
+	b.Sort()
 	if len(b.Builds) > MaxBuilds {
 		return nil, fmt.Errorf("software of a dataset: %d builds, at most %d", len(b.Builds), MaxBuilds)
 	}
@@ -73,6 +79,16 @@ func (b *Bill) Version(t *Trust, name, version string) ([]protocol.SignedBuild, 
 	return builds, nil
 }
 
+// Verified are all builds of the bill, if every one of them verifies.
+func (b *Bill) Verified(t *Trust) ([]protocol.SignedBuild, error) {
+	for i := range b.Builds {
+		if err := b.verify(t, &b.Builds[i]); err != nil {
+			return nil, err
+		}
+	}
+	return b.Builds, nil
+}
+
 // Only is the one version that the bill has of some software; empty where it has
 // none or several.
 func (b *Bill) Only(name string) (version string) {
@@ -89,21 +105,33 @@ func (b *Bill) Only(name string) (version string) {
 }
 
 func (b *Bill) verify(t *Trust, x *protocol.SignedBuild) error {
-	var reason error
-	for _, der := range b.Certificates {
-		c, err := t.Certificate(b.Root, der)
+	_, err := t.prove(b.Root, b.Certificates, x)
+	return err
+}
+
+// Proven verifies a build of a version as coordinators show it.
+func (t *Trust) Proven(proof *protocol.SoftwareProof, x *protocol.SignedBuild) (*Certificate, error) {
+	var certificates [][]byte
+	for i := range proof.Publishers {
+		certificates = append(certificates, proof.Publishers[i].Certificate)
+	}
+	return t.prove(proof.Root, certificates, x)
+}
+
+// prove finds the certificate by which a build verifies.
+func (t *Trust) prove(root []byte, certificates [][]byte, x *protocol.SignedBuild) (*Certificate, error) {
+	reason := untrusted("%v: no certificate of the key %v", x.Build.ID(), x.Key)
+	for _, der := range certificates {
+		c, err := t.Certificate(root, der)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !slices.Equal(c.Key, x.Key) {
 			continue
 		}
 		if reason = t.Verify(x, c); reason == nil {
-			return nil
+			return c, nil
 		}
 	}
-	if reason == nil {
-		reason = untrusted("%v: no certificate of the key %v", x.Build.ID(), x.Key)
-	}
-	return reason
+	return nil, reason
 }
