@@ -13,7 +13,7 @@ import (
 )
 
 // judgeWithin bounds how long cards are looked at after a failure.
-const judgeWithin = 2 * time.Minute
+const judgeWithin = 3 * time.Minute
 
 // judge looks again at the cards of an attempt that failed. One that is no longer
 // sound is retired, and the failure is the node's, not the task's; the node's other

@@ -3,6 +3,7 @@ package pilot
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,6 +51,51 @@ func TestABadCardIsRetiredAndNotTheNode(t *testing.T) {
 	want := []protocol.GPU{{ID: "GPU-1"}, {ID: "GPU-2", Tested: true}}
 	if last := f.last(); !slices.Equal(last.Free.GPUs, want) || last.Free.Cores != 2 {
 		t.Errorf("afterwards the pilot offers %+v, want two cores and the other card", last.Free)
+	}
+}
+
+// The node has a driver that knows two cards, and a tool that lists them. A task
+// breaks its card; the tool sees nothing of it, the self-test does.
+func TestACardThatATaskBreaksIsFoundByTheSelfTest(t *testing.T) {
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip("gcc is not installed")
+	}
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("python3 is not installed")
+	}
+	dir := t.TempDir()
+	compile := exec.Command(gcc, "-O2", "-shared", "-fPIC", "-DCUDA", "hardware/testdata/selftest/fakecard.c", "-o", filepath.Join(dir, "libcuda.so.1"), "-lm")
+	if out, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", compile, err, out)
+	}
+	const one, two = "GPU-11111111-aaaa-bbbb-cccc-000000000001", "GPU-22222222-aaaa-bbbb-cccc-000000000002"
+	tool := "#!/bin/sh\nprintf '0, " + one + ", Fake, 1024, 0, [N/A], 7.5\\n1, " + two + ", Fake, 1024, 0, [N/A], 7.5\\n'\n"
+	if err := os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(tool), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	t.Setenv("LD_LIBRARY_PATH", dir)
+	t.Setenv("FAKECARD_FILE", filepath.Join(dir, "broken"))
+	t.Setenv("CUDA_VISIBLE_DEVICES", one+","+two) // whatever cards this machine has
+
+	f := newFakeCoordinators(t)
+	f.lease(document("echo $CUDA_VISIBLE_DEVICES stuck > "+filepath.Join(dir, "broken")+"; exit 3", ""), onOneCard)
+	p := f.newPilot(func(c *Config) { c.Cards = []string{one, two} })
+	if err := p.live(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reports := f.reports()
+	const evidence = "card " + one + ": self-test: its memory does not keep what is written: 1 of 32768 words differ; the task: "
+	if len(reports) != 1 || reports[0].Verdict != protocol.VerdictNode || !strings.Contains(reports[0].Evidence, evidence) {
+		t.Fatalf("reports = %+v, want one with the verdict node and the evidence %q", reports, evidence)
+	}
+	free := f.last().Free.GPUs
+	if len(free) != 2 || free[0].ID != one || free[0].Tested || free[1].ID != two || !free[1].Tested {
+		t.Errorf("afterwards the pilot offers %+v, want the second card alone", free)
+	}
+	if first := f.first().Free.GPUs; len(first) != 2 || !first[0].Tested || !first[1].Tested {
+		t.Errorf("before the task the pilot offers %+v, want both cards", first)
 	}
 }
 

@@ -132,6 +132,13 @@ func (f *fakeCoordinators) reports() (all []*protocol.Report) {
 	return all
 }
 
+// first is the oldest exchange.
+func (f *fakeCoordinators) first() *protocol.ExchangeRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.heard[0]
+}
+
 // last is the newest exchange.
 func (f *fakeCoordinators) last() *protocol.ExchangeRequest {
 	f.mu.Lock()

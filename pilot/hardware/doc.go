@@ -15,11 +15,14 @@
 // Options.Root and every program is run by Options.Run, so a recorded tree of a
 // strange node is a test.
 //
+// A card is sound when it has passed a test that runs on it, where anything on the
+// node can run it (selftest/README.md); its driver's word alone counts for less.
+//
 // On failure: a witness that cannot be read is no witness. One that hangs is left
-// behind after 20 seconds, with a goroutine, for a call that hangs in the kernel
-// cannot be ended. A broken one (a GPU
-// driver that answers with an error, a mount that hangs) becomes a line in
-// Report.Problems and its resource is not offered; Measure itself never fails.
+// behind after 20 seconds (the test of a card after a minute), with a goroutine, for
+// a call that hangs in the kernel cannot be ended. A broken one (a GPU driver that
+// answers with an error, a mount that hangs) becomes a line in Report.Problems and
+// its resource is not offered; Measure itself never fails.
 //
 // What it is not: it reserves nothing, and does not know what tasks of this
 // pilot already use.

@@ -98,6 +98,8 @@ type measurement struct {
 	slot   slot
 	// features are tags that looking for cards found.
 	features []string
+	// runTest runs the tests of cards.
+	runTest Runner
 	// only are the cards to test; nil is all. faults are those of cards.
 	only   []string
 	faults map[string]string
@@ -111,8 +113,9 @@ func (m *measurement) fill() {
 	if m.LookupEnv == nil {
 		m.LookupEnv = os.LookupEnv
 	}
+	m.runTest = m.Run
 	if m.Run == nil {
-		m.Run = run
+		m.Run, m.runTest = runFor(probeTime), runFor(testTime)
 	}
 	if m.Kernel == nil {
 		m.Kernel = running{}

@@ -79,7 +79,7 @@ func (r *recorded) options() Options {
 			case !found:
 				return nil, &exec.Error{Name: name, Err: exec.ErrNotFound}
 			case text == "hangs" && bad:
-				return nil, fmt.Errorf("%s: %w", name, errNoAnswer)
+				return nil, fmt.Errorf("%s: %w in %v", name, errNoAnswer, probeTime)
 			case bad:
 				return []byte(text), fmt.Errorf("%s: exit status 9: %s", name, firstLine(text))
 			}

@@ -12,20 +12,30 @@ import (
 // takes some seconds on a node whose driver is not kept loaded.
 const probeTime = 20 * time.Second
 
-// errNoAnswer: a program or a mount took longer than probeTime.
-var errNoAnswer = fmt.Errorf("no answer in %v", probeTime)
+// testTime bounds the test of a card. Several at once wait for each other while a
+// driver that is not kept loaded starts them.
+const testTime = time.Minute
+
+// errNoAnswer: a program or a mount took longer than it may.
+var errNoAnswer = errors.New("no answer")
 
 // late says why waiting ended: the caller gave up, or there was no answer.
-func late(ctx context.Context) error {
+func late(ctx context.Context, limit time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return errNoAnswer
+	return fmt.Errorf("%w in %v", errNoAnswer, limit)
 }
 
-// run runs a program of the node for at most probeTime.
-func run(caller context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(caller, probeTime)
+// runFor runs programs of the node, each for at most limit.
+func runFor(limit time.Duration) Runner {
+	return func(ctx context.Context, name string, args ...string) ([]byte, error) {
+		return run(ctx, limit, name, args...)
+	}
+}
+
+func run(caller context.Context, limit time.Duration, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(caller, limit)
 	defer cancel()
 	type answer struct {
 		out []byte
@@ -49,11 +59,11 @@ func run(caller context.Context, name string, args ...string) ([]byte, error) {
 		select {
 		case a = <-done:
 		case <-grace.C:
-			return nil, fmt.Errorf("%s: %w, and it cannot be killed", name, late(caller))
+			return nil, fmt.Errorf("%s: %w, and it cannot be killed", name, late(caller, limit))
 		}
 	}
 	if ctx.Err() != nil && a.err != nil {
-		return a.out, fmt.Errorf("%s: %w", name, late(caller))
+		return a.out, fmt.Errorf("%s: %w", name, late(caller, limit))
 	}
 	var exit *exec.ExitError
 	if errors.As(a.err, &exit) {
@@ -81,6 +91,6 @@ func within[T any](caller context.Context, call func() (T, error)) (T, error) {
 		return a.value, a.err
 	case <-ctx.Done():
 		var none T
-		return none, late(caller)
+		return none, late(caller, probeTime)
 	}
 }

@@ -61,9 +61,9 @@ func (m *measurement) test(ctx context.Context, cards []card) []tested {
 		default:
 			group.Go(func() {
 				if m.GPUTest != "" {
-					results[i] = testBySite(ctx, m.Run, m.GPUTest, c.ID)
+					results[i] = testBySite(ctx, m.runTest, m.GPUTest, c.ID)
 				} else {
-					results[i] = testByFloe(ctx, m.Run, python, &c)
+					results[i] = testByFloe(ctx, m.runTest, python, &c)
 				}
 			})
 		}

@@ -68,9 +68,11 @@ func TestSelfTestOnFakeCards(t *testing.T) {
 		{"idle", nvidia, "self-test: it computes wrongly: word 0 is 00000000, want ef588f14", ""},
 		{"lies", nvidia, "self-test: its memory does not keep what is written: word 1000 is 697bdd2a, want 697bdd2e", ""},
 		{"crash", nvidia, "self-test: env: signal: aborted", ""},
+		{"compiler", nvidia, "", "not tested: cuModuleLoadData: error 221: the driver does not compile the test; OpenCL does not see it; nvidia-smi lists it"},
+		{"compiler", amd, "", "not tested: hiprtcCompileProgram: error 6: ROCm does not compile the test; OpenCL does not see it; nvidia-smi lists it"},
 	} {
 		t.Setenv("FAKECARD", tt.fails)
-		got := testByFloe(t.Context(), run, python, &card{GPU: protocol.GPU{ID: tt.id}, tool: "nvidia-smi"})
+		got := testByFloe(t.Context(), runFor(testTime), python, &card{GPU: protocol.GPU{ID: tt.id}, tool: "nvidia-smi"})
 		if !strings.HasPrefix(got.fault, tt.fault) || tt.fault == "" && got.fault != "" || got.by != tt.by {
 			t.Errorf("%s with fault %q: %+v, want fault %q by %q", tt.id, tt.fails, got, tt.fault, tt.by)
 		}
@@ -85,7 +87,7 @@ func TestSelfTestThatHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	id := "GPU-hang-" + filepath.Base(t.TempDir())
-	got := testByFloe(ctx, run, python, &card{GPU: protocol.GPU{ID: id}, tool: "nvidia-smi"})
+	got := testByFloe(ctx, runFor(testTime), python, &card{GPU: protocol.GPU{ID: id}, tool: "nvidia-smi"})
 	if got.fault == "" {
 		t.Errorf("a card that hangs: %+v, want a fault", got)
 	}
@@ -150,7 +152,7 @@ func TestSelfTestInEveryPython(t *testing.T) {
 		if python == "" || err != nil {
 			continue
 		}
-		got := testByFloe(t.Context(), run, python, &card{GPU: protocol.GPU{ID: id}, tool: "clinfo"})
+		got := testByFloe(t.Context(), runFor(testTime), python, &card{GPU: protocol.GPU{ID: id}, tool: "clinfo"})
 		t.Logf("Python %s: %s", strings.TrimSpace(string(version)), got.by)
 		if got.fault != "" || !got.ran || !got.opencl {
 			t.Errorf("%s: %+v, want a sound card", python, got)

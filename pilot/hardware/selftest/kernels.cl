@@ -7,7 +7,7 @@
 #define ITEM (blockIdx.x * blockDim.x + threadIdx.x)
 #define COUNT(p) atomicAdd(p, 1u)
 #define FLOOR floorf
-#elif defined(__NVPTX__)
+#elif defined(FLOE_PTX) // not __NVPTX__, which NVIDIA's OpenCL may define, too
 #define KERNEL kernel void
 #define GLOBAL global
 #define ITEM (__nvvm_read_ptx_sreg_ctaid_x() * __nvvm_read_ptx_sreg_ntid_x() + __nvvm_read_ptx_sreg_tid_x())

@@ -38,6 +38,11 @@ SEED = 0x9E3779B9
 WORD = 0xFFFFFFFF
 GROUP = 256
 
+# Errors of CUDA's driver that tell of its compiler, which is a library of its own and
+# which programs with code for their cards do not need: invalid image, no binary,
+# invalid PTX, no compiler, another version, compiling forbidden.
+NO_WORD = (200, 209, 218, 221, 222, 223)
+
 
 class Bad(Exception):
     """The card, or its driver, is not sound."""
@@ -62,7 +67,7 @@ class Library(object):
 
     # What errors mean that tell of a card or its node. Source: cuda.h, cl.h.
     meanings = {
-        'cu': {2: 'out of memory', 100: 'no device', 214: 'uncorrectable memory error', 700: 'illegal address', 702: 'launch timed out',
+        'cu': {2: 'out of memory', 46: 'in use by another process', 100: 'no device', 214: 'uncorrectable memory error', 700: 'illegal address', 702: 'launch timed out',
                715: 'illegal instruction', 719: 'launch failed', 802: 'system not ready: is the fabric manager running?',
                803: 'the driver does not fit its libraries', 999: 'unknown'},
         'hi': {2: 'out of memory', 100: 'no device', 214: 'uncorrectable memory error', 700: 'illegal address', 719: 'launch failed',
@@ -117,7 +122,10 @@ class CUDA(object):
         cuda.call('cuDevicePrimaryCtxRetain', ctypes.byref(context), device)
         cuda.call('cuCtxSetCurrent', context)
         self.module = ctypes.c_void_p()
-        cuda.call('cuModuleLoadData', ctypes.byref(self.module), ctypes.c_char_p(ptx.encode('ascii')))
+        code = cuda.library.cuModuleLoadData(ctypes.byref(self.module), ctypes.c_char_p(ptx.encode('ascii')))
+        if code in NO_WORD:
+            raise Missing('cuModuleLoadData: error %d: the driver does not compile the test' % code)
+        fail('cuModuleLoadData', code)
         self.name = 'CUDA %d.%d' % (version.value // 1000, version.value % 1000 // 10)
         self.device = name.value.decode('utf-8', 'replace')
 
@@ -151,9 +159,9 @@ class HIP(object):
     """ROCm's runtime, with its compiler."""
 
     def __init__(self, kernels, ptx):
-        versions = ('', '.7', '.6', '.5')
-        self.hip = hip = Library(*['libamdhip64.so' + v for v in versions])
-        compiler = Library(*['libhiprtc.so' + v for v in versions])
+        places = [d + '%s.so' + v for d in ('', '/opt/rocm/lib/') for v in ('', '.7', '.6', '.5')]
+        self.hip = hip = Library(*[p % 'libamdhip64' for p in places])
+        compiler = Library(*[p % 'libhiprtc' for p in places])
         hip.call('hipInit', word(0))
         count, version = ctypes.c_int(), ctypes.c_int()
         hip.call('hipGetDeviceCount', ctypes.byref(count))
@@ -167,7 +175,9 @@ class HIP(object):
         compiler.call('hiprtcCreateProgram', ctypes.byref(program), ctypes.c_char_p(kernels.encode('utf-8')), ctypes.c_char_p(b'kernels.cl'),
                       ctypes.c_int(0), None, None)
         # Without options it compiles for the device that is set.
-        compiler.call('hiprtcCompileProgram', program, ctypes.c_int(0), None)
+        code = compiler.library.hiprtcCompileProgram(program, ctypes.c_int(0), None)
+        if code:
+            raise Missing('hiprtcCompileProgram: error %d: ROCm does not compile the test' % code)
         compiler.call('hiprtcGetCodeSize', program, ctypes.byref(length))
         code = ctypes.create_string_buffer(max(length.value, 1))
         compiler.call('hiprtcGetCode', program, code)
@@ -261,6 +271,9 @@ class OpenCL(object):
         variables let us see."""
         vendor = 0x1002 if is_amd(card) else 0x10DE
         for p, platform in enumerate(self.several('clGetPlatformIDs', self.PLATFORM_NOT_FOUND)):
+            name = self.text('clGetPlatformInfo', platform, word(self.PLATFORM_NAME))
+            if name in ('Clover', 'rusticl') and not card.startswith('OCL-'):
+                continue  # Mesa's drivers do not know the vendors' variables
             devices = self.several('clGetDeviceIDs', self.DEVICE_NOT_FOUND, platform, ctypes.c_uint64(self.DEVICE_ALL))
             for d, device in enumerate(devices):
                 if card.startswith('OCL-'):
@@ -268,7 +281,7 @@ class OpenCL(object):
                         continue
                 elif not self.number(device, self.DEVICE_TYPE, 8) & self.DEVICE_GPU or self.number(device, self.DEVICE_VENDOR_ID, 4) != vendor:
                     continue
-                return device, 'OpenCL, ' + self.text('clGetPlatformInfo', platform, word(self.PLATFORM_NAME))
+                return device, 'OpenCL, ' + name
         raise (Bad if card.startswith('OCL-') else Missing)('OpenCL does not see it')
 
     def free(self):

@@ -10,6 +10,10 @@
  *   wrong     one item computes wrongly   stuck     one bit of memory is stuck
  *   idle      nothing is executed         lies      stuck, and check is not executed
  *   hang      a launch does not end       crash     the driver ends the process
+ *   compiler  there is none
+ *
+ * FAKECARD_FILE is a file of one line, a card of CUDA_VISIBLE_DEVICES and a fault,
+ * which only that card has.
  *
  * HIP is given code that the compiler made: FAKECARD_PTX is the file it takes.
  */
@@ -22,7 +26,17 @@
 
 static int fails(const char *how)
 {
-	const char *f = getenv("FAKECARD");
+	static char card[128], fault[32];
+	const char *visible = getenv("CUDA_VISIBLE_DEVICES"), *f = getenv("FAKECARD");
+	if (!card[0]) {
+		FILE *file = fopen(getenv("FAKECARD_FILE") ? getenv("FAKECARD_FILE") : "/dev/null", "r");
+		if (!file || fscanf(file, "%127s %31s", card, fault) != 2)
+			strcpy(card, "none");
+		if (file)
+			fclose(file);
+	}
+	if (visible && strcmp(visible, card) == 0)
+		f = fault;
 	return f && strcmp(f, how) == 0;
 }
 
@@ -367,7 +381,7 @@ int cuDeviceGetName(char *name, int n, int device) { return (void)device, snprin
 int cuDevicePrimaryCtxRetain(void **context, int device) { return (void)device, *context = kernels, 0; }
 int cuCtxSetCurrent(void *context) { return context == kernels ? 0 : 201; }
 int cuCtxSynchronize(void) { return finish(); }
-int cuModuleLoadData(void **module, const char *image) { return *module = kernels, load(image); }
+int cuModuleLoadData(void **module, const char *image) { return *module = kernels, fails("compiler") ? 221 : load(image); }
 int cuModuleGetFunction(void **function, void *module, const char *name) { return module == kernels ? find(function, name) : 400; }
 int cuMemGetInfo_v2(size_t *left, size_t *total) { return memory_info(left, total); }
 int cuMemAlloc_v2(uint64_t *address, size_t n) { return allocate(address, n); }
@@ -411,7 +425,7 @@ int hiprtcCompileProgram(void *program, int n, const char **options)
 {
 	FILE *f = fopen(getenv("FAKECARD_PTX"), "r");
 	(void)options;
-	if (program != code || n != 0 || !f)
+	if (program != code || n != 0 || !f || fails("compiler"))
 		return 6;
 	code[fread(code, 1, sizeof code - 1, f)] = 0;
 	return fclose(f);
