@@ -52,6 +52,7 @@ var layers = []struct {
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/arc", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/batch/pbs", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/sge", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},

@@ -29,7 +29,7 @@ type Config struct {
 }
 
 // Types are the batch systems that a queue can be of.
-var Types = []string{"arc", "local", "sge", "slurm"}
+var Types = []string{"arc", "local", "pbs", "sge", "slurm"}
 
 // Queue is how pilot jobs go into the batch system.
 type Queue struct {
@@ -64,6 +64,14 @@ type Queue struct {
 	Directives []string `toml:"directives"`
 	// SGE are words of Grid Engine alone.
 	SGE GridEngine `toml:"sge"`
+	// PBS are words of PBS alone.
+	PBS PBS `toml:"pbs"`
+}
+
+// PBS is what its tools are not to be asked.
+type PBS struct {
+	// Dialect is openpbs or torque; empty asks the tools.
+	Dialect string `toml:"dialect"`
 }
 
 // GridEngine are the names that a site's administrators gave to what Grid Engine
@@ -259,6 +267,12 @@ func (c *Config) Validate() error {
 			say("queue.sge.%s %q: want one name", key, name)
 		}
 	}
+	if p := c.Queue.PBS; p != (PBS{}) && c.Queue.Type != "pbs" {
+		say("queue.pbs: the queue is of the type %q", c.Queue.Type)
+	}
+	if d := c.Queue.PBS.Dialect; d != "" && d != "openpbs" && d != "torque" {
+		say("queue.pbs.dialect %q: want openpbs or torque", d)
+	}
 	for key := range c.Env {
 		if key == "" || strings.ContainsAny(key, "= \n\x00") || strings.HasPrefix(key, "FLOE_") {
 			say("env.%q: not a name for a variable, or one of floe's own (FLOE_…)", key)
@@ -297,7 +311,7 @@ func (c *Config) Publishers() (trusted []protocol.PublisherKey, err error) {
 // keys are all keys of the file, for the nearest right one.
 var keys = strings.Fields(`directory queue.type queue.endpoint queue.name queue.account queue.priority queue.max_pilots queue.max_queued queue.per_pass
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
-	queue.sge.parallel_environment queue.sge.memory queue.sge.gpu
+	queue.sge.parallel_environment queue.sge.memory queue.sge.gpu queue.pbs.dialect
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
 	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards system.publishers`)
 

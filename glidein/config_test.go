@@ -59,6 +59,7 @@ func TestConfigMistakes(t *testing.T) {
 		"isolation":     {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nisolation=\"some\"\n", "auto, none or require"},
 		"writable":      {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nwritable=[\"data\"]\n", "absolute path"},
 		"other's words": {"[queue]\ntype = \"slurm\"\n[queue.sge]\ngpu=\"gpu\"\n[system]\npilot=\"PILOT\"\n", `queue.sge: the queue is of the type "slurm"`},
+		"a dialect":     {"[queue]\ntype = \"pbs\"\n[queue.pbs]\ndialect=\"maui\"\n[system]\npilot=\"PILOT\"\n", "openpbs or torque"},
 		"two names":     {"[queue]\ntype = \"sge\"\n[queue.sge]\nparallel_environment=\"smp 2\"\n[system]\npilot=\"PILOT\"\n", "queue.sge.parallel_environment"},
 		"directive":     {"[queue]\ntype = \"local\"\ndirectives=[\"a\\nb\"]\n[system]\npilot=\"PILOT\"\n", "one line"},
 	} {

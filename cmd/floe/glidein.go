@@ -23,6 +23,7 @@ import (
 	"floe/glidein/batch"
 	"floe/glidein/batch/arc"
 	"floe/glidein/batch/local"
+	"floe/glidein/batch/pbs"
 	"floe/glidein/batch/sge"
 	"floe/glidein/batch/slurm"
 	"floe/protocol"
@@ -207,6 +208,8 @@ func newSystem(c *glidein.Config) (batch.System, error) {
 		return arc.New(c.Queue.Endpoint)
 	case "local":
 		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
+	case "pbs":
+		return pbs.New(batch.Tool{}, c.Queue.PBS.Dialect), nil
 	case "sge":
 		g := c.Queue.SGE
 		return sge.New(batch.Tool{}, sge.Config{ParallelEnvironment: g.ParallelEnvironment, Memory: g.Memory, GPU: g.GPU}), nil

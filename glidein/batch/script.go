@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Quote writes s as one word of sh.
@@ -29,6 +30,18 @@ func Body(jobs []Job, index string, first int) string {
 
 func become(j *Job) string {
 	return fmt.Sprintf("cd %s && exec /bin/sh %s >>%s 2>&1", Quote(j.Directory), Quote(j.Script), Output)
+}
+
+// Seconds is a walltime in seconds, rounded up.
+func Seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// TellWalltime is the part of a submit file that tells the pilot after how long its
+// job will be ended, for systems that do not tell it themselves.
+func TellWalltime(j *Job) string {
+	if j.Walltime == 0 {
+		return ""
+	}
+	return fmt.Sprintf("FLOE_WALLTIME=%d\nexport FLOE_WALLTIME\n", Seconds(j.Walltime))
 }
 
 // SystemOutput is the file for what the batch system itself prints about a job or

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"floe/glidein/batch"
 )
@@ -96,7 +95,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 		set("l", "%s=%d", s.config.GPU, j.GPUs)
 	}
 	if j.Walltime > 0 {
-		set("l", "h_rt=%d", seconds(j.Walltime))
+		set("l", "h_rt=%d", batch.Seconds(j.Walltime))
 	}
 	if j.Priority != 0 {
 		set("p", "%d", j.Priority)
@@ -110,10 +109,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	for _, d := range j.Directives {
 		fmt.Fprintf(&b, "#$ %s\n", strings.TrimPrefix(d, "#$ "))
 	}
-	if j.Walltime > 0 {
-		// Grid Engine ends the job then, and does not tell it.
-		fmt.Fprintf(&b, "FLOE_WALLTIME=%d\nexport FLOE_WALLTIME\n", seconds(j.Walltime))
-	}
+	b.WriteString(batch.TellWalltime(j))
 	fmt.Fprintf(&b, handOn, batch.Body(jobs, "SGE_TASK_ID", 1))
 	file := filepath.Join(j.Directory, "submit.sge")
 	if err := os.WriteFile(file, b.Bytes(), 0o700); err != nil {
@@ -121,8 +117,6 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	}
 	return file, nil
 }
-
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // plain are paths that a #$ line takes as they are.
 var plain = regexp.MustCompile(`^[A-Za-z0-9/._+=~-]+( [A-Za-z0-9/._+=~-]+)*$`)
