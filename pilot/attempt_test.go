@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"floe/cache"
+	"floe/pilot/payload/session"
 	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/steering"
@@ -43,6 +44,9 @@ func newBench(t *testing.T) *bench {
 	if b.cache, err = cache.Open(cache.Config{Dir: filepath.Join(b.dir, "cache"), Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
+	if err := session.Install(filepath.Join(b.dir, "bin")); err != nil {
+		t.Fatal(err)
+	}
 	b.lease = protocol.Lease{
 		ID: protocol.LeaseID{Index: 7}, Task: protocol.TaskID{Dataset: 1, Job: 3}, TaskName: "make", Attempt: 1, JobCount: 10, Seed: 1,
 		Granted: protocol.Requirements{Walltime: 60},
@@ -51,7 +55,7 @@ func newBench(t *testing.T) *bench {
 }
 
 // run runs an attempt on a document in which DIR stands for the bench's directory.
-func (b *bench) run(ctx context.Context, document string) *protocol.Report {
+func (b *bench) run(ctx context.Context, document string, change ...func(*Attempt)) *protocol.Report {
 	b.t.Helper()
 	doc, problems := steering.Parse("test", []byte(strings.ReplaceAll(document, "DIR", b.dir)))
 	if problems.HasErrors() {
@@ -61,7 +65,10 @@ func (b *bench) run(ctx context.Context, document string) *protocol.Report {
 	lease := b.lease
 	a := &Attempt{
 		Lease: &lease, Dir: filepath.Join(b.dir, "attempt"), Mover: &stage.Mover{Blobs: b.blobs, Cache: b.cache, Logger: logger},
-		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(), Catalog: b.catalog,
+		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(), Catalog: b.catalog, Tool: filepath.Join(b.dir, "bin"),
+	}
+	for _, c := range change {
+		c(a)
 	}
 	report := a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return doc, nil })
 	text, _ := os.ReadFile(a.LogPath())

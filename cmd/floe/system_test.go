@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"floe/pilot/library"
+	"floe/pilot/payload/session"
 	"floe/protocol"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,6 +35,7 @@ import (
 // TestMain lets the test binary be floe when it is called so: the system under
 // test is the code under test, without a second build.
 func TestMain(m *testing.M) {
+	session.Speak()
 	if filepath.Base(os.Args[0]) == "floe" || len(os.Args) > 1 && os.Args[1] == library.Command {
 		main()
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"floe/coordinator/state"
@@ -206,6 +207,7 @@ func (p *pilot) nudge() {
 }
 
 func (p *pilot) speak(r *protocol.ExchangeRequest, wait time.Duration) {
+	p.tell(r)
 	p.request, p.sent = r, p.w.now
 	if p.asked == 0 {
 		p.asked = p.w.now
@@ -391,6 +393,32 @@ func (w *World) outcome(p *pilot, l *protocol.Lease) protocol.Verdict {
 	return protocol.VerdictOK
 }
 
+// checkpoint is what an attempt has saved by now, nil for nothing. Whether it saves is
+// decided by its lease, so that the seed's draws are for what goes wrong.
+func (a *attempt) checkpoint() *protocol.FileRecord {
+	if a.lease.ID.Index%3 == 0 {
+		return nil
+	}
+	url := savedAt + a.lease.Task.String() + "/" + a.lease.ID.String()
+	return &protocol.FileRecord{Type: protocol.FileCheckpoint, Name: "checkpoint", URL: url, Size: 3, Digest: protocol.DigestOf([]byte(url))}
+}
+
+// savedAt is where checkpoints are.
+const savedAt = "https://storage.example/saved/"
+
+// savesAfter is how long an attempt runs before it saves something by itself.
+const savesAfter = 30 * time.Second
+
+// tell adds to an exchange what payloads say of themselves.
+func (p *pilot) tell(r *protocol.ExchangeRequest) {
+	for _, a := range p.running() {
+		if c := a.checkpoint(); c != nil && p.w.now >= a.begun+savesAfter {
+			p.w.books.saved[c.URL] = true
+			r.Progress = append(r.Progress, protocol.Progress{Lease: a.lease.ID, Fraction: 0.5, Checkpoint: c})
+		}
+	}
+}
+
 // ended reports an attempt whose payload has ended, once.
 func (p *pilot) ended(a *attempt, verdict protocol.Verdict) {
 	w := p.w
@@ -425,8 +453,13 @@ func (p *pilot) ended(a *attempt, verdict protocol.Verdict) {
 			a.report.Outputs[0].Published = "https://storage.example/" + out
 		}
 	}
-	if verdict == protocol.VerdictData && len(l.Inputs) > 0 {
-		a.report.BadInput = l.Inputs[w.rng.IntN(len(l.Inputs))].Name
+	inputs := slices.DeleteFunc(slices.Clone(l.Inputs), func(f protocol.FileRecord) bool { return f.Type == protocol.FileCheckpoint })
+	if verdict == protocol.VerdictData && len(inputs) > 0 {
+		a.report.BadInput = inputs[w.rng.IntN(len(inputs))].Name
+	}
+	if c := a.checkpoint(); c != nil && verdict.KeepsCheckpoint() {
+		w.books.saved[c.URL] = true
+		a.report.Outputs = append(a.report.Outputs, *c)
 	}
 	if verdict == protocol.VerdictOK {
 		p.talk.Ended(l.ID)
@@ -460,6 +493,15 @@ func (p *pilot) checkInputs(l *protocol.Lease) {
 		if !bytes.Contains([]byte(f.URL), []byte("storage.example")) || f.Digest.IsZero() {
 			p.w.broken("I-12", "lease %v reads %+v", l.ID, *f)
 		}
+		if f.Type != protocol.FileCheckpoint {
+			continue
+		}
+		// It goes on from what an earlier attempt of the task has saved, and told.
+		of, by, _ := strings.Cut(strings.TrimPrefix(f.URL, savedAt), "/")
+		if id, err := protocol.ParseLeaseID(by); err != nil || of != l.Task.String() || id.Compare(l.ID) >= 0 || !p.w.books.saved[f.URL] {
+			p.w.broken("I-12", "lease %v of task %v goes on from %s", l.ID, l.Task, f.URL)
+		}
+		p.w.books.resumed++
 	}
 }
 

@@ -34,6 +34,7 @@ type Result struct {
 	Virtual                   time.Duration
 	Entries, Attempts, Pilots int
 	Undecided                 int // tasks whose history could not be judged in time
+	Resumed                   int // leases that went on from a checkpoint
 	Log                       []Committed
 	Events                    [][]state.Event
 	Account                   *Account
@@ -80,7 +81,7 @@ func Run(seed uint64, o Options) (*Result, error) {
 	}
 	r := &Result{
 		Seed: seed, Virtual: w.now, Entries: len(w.books.log), Attempts: len(w.books.account.leases), Pilots: w.launched,
-		Log: w.books.log, Events: w.books.events, Account: w.books.account, Undecided: w.undecided, Trace: w.mix,
+		Log: w.books.log, Events: w.books.events, Account: w.books.account, Undecided: w.undecided, Resumed: w.books.resumed, Trace: w.mix,
 	}
 	if w.err != nil {
 		return r, fmt.Errorf("seed %d: %w", seed, w.err)

@@ -34,7 +34,7 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
-	var entries, attempts, undecided int
+	var entries, attempts, undecided, resumed int
 	var virtual time.Duration
 	if testing.Short() {
 		*seeds = min(*seeds, 30)
@@ -49,8 +49,12 @@ func TestSeeds(t *testing.T) {
 			continue
 		}
 		entries, attempts, undecided, virtual = entries+r.Entries, attempts+r.Attempts, undecided+r.Undecided, virtual+r.Virtual
+		resumed += r.Resumed
 	}
-	t.Logf("%d seeds, %v of virtual time: %d entries, %d attempts, %d tasks undecided", *seeds, virtual, entries, attempts, undecided)
+	if resumed == 0 {
+		t.Errorf("in %d seeds no attempt went on from a checkpoint", *seeds)
+	}
+	t.Logf("%d seeds, %v of virtual time: %d entries, %d attempts, %d of them from checkpoints, %d tasks undecided", *seeds, virtual, entries, attempts, resumed, undecided)
 }
 
 // report runs a seed again, which must fail in the same way, and keeps its trace.

@@ -228,6 +228,8 @@ type books struct {
 	granted  map[protocol.LeaseID]uint64
 	renewed  map[protocol.LeaseID]time.Duration        // when the last exchange came that renewed it
 	sent     map[protocol.LeaseID][]protocol.Statistic // what pilots reported
+	saved    map[string]bool                           // checkpoints that pilots told of
+	resumed  int                                       // attempts that went on from one
 }
 
 func newBooks() books {
@@ -235,6 +237,7 @@ func newBooks() books {
 		at: map[uint64]int{}, account: NewAccount(), history: NewHistory(), stamped: map[[sha256.Size]byte]time.Duration{},
 		leaders: map[uint64]time.Duration{}, thawed: map[uint64]time.Duration{},
 		granted: map[protocol.LeaseID]uint64{}, renewed: map[protocol.LeaseID]time.Duration{}, sent: map[protocol.LeaseID][]protocol.Statistic{},
+		saved: map[string]bool{},
 	}
 }
 

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +74,41 @@ func TestALapsedLeaseThatWasClaimedIsAbandoned(t *testing.T) {
 		}
 		q.finish(&claimed)
 	})
+}
+
+// A pilot that was silent reports while another asks for work: either its report
+// counts, or the other has the task, never both and never neither.
+func TestAReportAndAClaimAtOnce(t *testing.T) {
+	t.Parallel()
+	counted := 0
+	for range 40 {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.submit(r.person("ada", "producer"), 1, strings.Split(twoTasks, "  - name: use")[0])
+			p, q := r.enrol("here"), r.enrol("there")
+			l := p.take(1)[0]
+			quiet(r.Timing.Offer + 2*time.Second)
+			var codes []protocol.Code
+			var reply *protocol.ExchangeReply
+			var both sync.WaitGroup
+			both.Go(func() { codes = p.deliver(p.report(&l, protocol.VerdictOK)) })
+			both.Go(func() { reply = q.mustSpeak(protocol.ExchangeRequest{Want: 1}) })
+			both.Wait()
+			accepted := codes[0] == protocol.CodeOK
+			if accepted == (len(reply.Leases) == 1) || !accepted && codes[0] != protocol.CodeStale {
+				t.Errorf("the report is answered %v, and the claim with %d leases", codes[0], len(reply.Leases))
+			}
+			if accepted {
+				counted++
+			} else {
+				q.finish(&reply.Leases[0])
+			}
+			if s := r.taskState(l.Task); s != protocol.TaskOK {
+				t.Errorf("in the end the task is %v", s)
+			}
+		})
+	}
+	t.Logf("in %d of 40 rounds the report was first", counted)
 }
 
 func TestRenewedLeasesStay(t *testing.T) {
