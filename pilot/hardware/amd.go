@@ -90,7 +90,7 @@ func (m *measurement) sizeOf(c *card) {
 			c.Memory = min(protocol.ByteSize(n), protocol.MaxByteSize)
 		}
 	}
-	if c.Memory == 0 && c.fault == "" {
+	if c.Memory == 0 && c.fault == "" && !c.unified {
 		c.fault = "nothing says how much memory it has"
 	}
 }
@@ -117,6 +117,7 @@ func parseAMD(text []byte) ([]card, error) {
 		if serial, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(e.text("asic", "asic_serial")), "0x"), 16, 64); err == nil && serial != 0 {
 			c.ID = fmt.Sprintf("GPU-%016x", serial)
 		}
+		c.unified = strings.ToLower(e.text("asic", "device_id")) == fmt.Sprintf("0x%x", deviceMI300A)
 		c.Model = e.text("asic", "market_name")
 		if gfx := e.text("asic", "target_graphics_version"); c.Model == "" || strings.HasPrefix(c.Model, "0x") {
 			c.Model = strings.TrimSpace("AMD " + gfx)

@@ -232,8 +232,14 @@ func TestFaults(t *testing.T) {
 			[]string{uuidA},
 			map[string]string{uuidA: "it is no longer there; gpus: nvidia-smi: no answer in 20s: a card or its driver hangs; no card of NVIDIA is offered"},
 		},
+		{
+			"a card that shares the node's memory",
+			map[string]string{query: "0, " + uuidA + ", NVIDIA GB10, [N/A], [N/A], [N/A], 12.1\n", test(uuidA): "ok"},
+			[]string{uuidA},
+			map[string]string{},
+		},
 	} {
-		node := recorded{affinity: 1, free: 1, arch: "x86_64", commands: tt.commands}
+		node := recorded{affinity: 1, free: 1, arch: "aarch64", commands: tt.commands}
 		o := node.options()
 		o.GPUTest = "/opt/test"
 		if diff := cmp.Diff(tt.want, Faults(t.Context(), o, tt.ids)); diff != "" {

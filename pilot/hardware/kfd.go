@@ -14,6 +14,12 @@ import (
 // cards, one directory for each.
 const kfdTopology = "sys/class/kfd/kfd/topology/nodes"
 
+// deviceMI300A is the number of the card whose memory, 128 GB of it, is that of the
+// node, and which says to have most of it. Other processors of AMD set the memory of
+// their graphics apart before the kernel counts its own.
+// Source: pci.ids; ROCm, MI300A system optimization.
+const deviceMI300A = 0x74a0
+
 // kfdNodes lists the cards that the driver lets this process use, in its order,
 // which is that of ROCR_VISIBLE_DEVICES. Others' files cannot be read.
 func (m *measurement) kfdNodes() []card {
@@ -43,7 +49,7 @@ func (m *measurement) kfdNodes() []card {
 		c.Model = "AMD " + gfxName(p["gfx_target_version"])
 		at := p["location_id"]
 		c.bus = fmt.Sprintf("%04x:%02x:%02x.%x", p["domain"], at>>8&0xff, at>>3&0x1f, at&7)
-		c.Memory = m.kfdMemory(dir)
+		c.Memory, c.unified = m.kfdMemory(dir), p["device_id"] == deviceMI300A
 		nodes = append(nodes, c)
 	}
 	return nodes
@@ -52,7 +58,7 @@ func (m *measurement) kfdNodes() []card {
 // kfdCards are the driver's cards where nothing else tells of them.
 func kfdCards(nodes []card) []card {
 	for i := range nodes {
-		if nodes[i].Memory == 0 {
+		if nodes[i].Memory == 0 && !nodes[i].unified {
 			nodes[i].fault = "the driver does not say how much memory it has"
 		}
 	}
