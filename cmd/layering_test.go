@@ -54,6 +54,7 @@ var layers = []struct {
 	{"glidein/batch/arc", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/pbs", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/sge", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/batch/globus", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
 

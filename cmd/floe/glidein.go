@@ -22,6 +22,7 @@ import (
 	"floe/glidein"
 	"floe/glidein/batch"
 	"floe/glidein/batch/arc"
+	"floe/glidein/batch/globus"
 	"floe/glidein/batch/local"
 	"floe/glidein/batch/pbs"
 	"floe/glidein/batch/sge"
@@ -206,6 +207,8 @@ func newSystem(c *glidein.Config) (batch.System, error) {
 	switch c.Queue.Type {
 	case "arc":
 		return arc.New(c.Queue.Endpoint)
+	case "globus":
+		return globus.New(batch.Tool{}, c.Queue.Endpoint)
 	case "local":
 		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
 	case "pbs":

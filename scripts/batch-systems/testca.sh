@@ -19,6 +19,8 @@ issue() { # name subject extensions
 }
 
 make() {
+	exec 9>"$root.lock" # two systems may start at once
+	flock 9
 	[ -s "$root/.done" ] && openssl x509 -checkend 86400 -noout -in "$root/usercert.pem" >/dev/null && return
 	rm -rf "$root"
 	mkdir -p "$root/certificates" "$root/private"
@@ -39,7 +41,7 @@ cond_subjects     globus       '"/O=Grid/O=Test/*"'
 POLICY
 	done
 	chmod 755 "$root"
-	touch .done
+	echo yes >.done
 }
 
 case ${1-} in

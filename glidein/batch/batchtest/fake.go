@@ -76,6 +76,7 @@ func NewFake(t *testing.T, slots int) *Fake {
 	}
 	t.Cleanup(func() { // nothing that it started outlives the test
 		_ = f.Locked(func() error {
+			f.Slots = 0 // what waits must not start in the room that is made
 			for _, j := range f.Jobs {
 				f.kill(j, syscall.SIGKILL)
 			}
