@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"floe/cache"
+	"floe/pilot/hardware"
 	"floe/pilot/payload"
 	"floe/pilot/payload/session"
 	"floe/pilot/stage"
@@ -211,6 +212,9 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task, resume string)
 	}
 	a.savings = newSavings(a)
 	options := payload.Options{End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	if a.Isolation != nil {
+		options.HiddenDevices = hardware.HiddenDevices("/", a.GPUs)
+	}
 	if log, err := payload.OpenLog(a.dir.LogPath(), payload.DefaultLogKeep); err == nil {
 		defer log.Close()
 		options.Output = log

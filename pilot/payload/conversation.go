@@ -19,7 +19,7 @@ const socketPlace = "/tmp"
 func (r *runner) converse() (end func()) {
 	c := session.Config{Dir: string(r.dir), Save: r.save, End: r.timeLeft, Logger: r.logger}
 	if r.options.Isolation != nil {
-		c.Short, c.ShortSeen = r.dir.Private(), socketPlace
+		c.Short, c.ShortSeen = r.dir.Temp(), socketPlace
 	}
 	s, err := session.Open(c)
 	remove := ""

@@ -9,8 +9,8 @@ import (
 // Dir is the directory of one attempt, mode 0700:
 //
 //	work/   where modules run and stage puts and takes files
-//	tmp/    TMPDIR
-//	private/  what an isolated payload sees as /tmp and /var/tmp
+//	tmp/    TMPDIR, and what an isolated payload sees as /tmp and /var/tmp
+//	home/   HOME
 //	log     everything the payload prints
 //	shim/   what runs Python classes, where there are any
 //	module-N.*  what a module is told and what it returns
@@ -29,7 +29,7 @@ func MakeDir(path string) (Dir, error) {
 		return "", fmt.Errorf("attempt directory: %w", err)
 	}
 	d := Dir(abs)
-	for _, sub := range []string{d.Work(), d.Temp(), d.Private()} {
+	for _, sub := range []string{d.Work(), d.Temp(), d.Home()} {
 		if err := os.Mkdir(sub, 0o700); err != nil {
 			return "", fmt.Errorf("attempt directory: %w", err)
 		}
@@ -40,11 +40,11 @@ func MakeDir(path string) (Dir, error) {
 // Work is where modules run.
 func (d Dir) Work() string { return filepath.Join(string(d), "work") }
 
-// Temp is the payload's TMPDIR.
+// Temp is the payload's TMPDIR, and /tmp and /var/tmp of one that is isolated.
 func (d Dir) Temp() string { return filepath.Join(string(d), "tmp") }
 
-// Private is /tmp and /var/tmp of a payload that is isolated.
-func (d Dir) Private() string { return filepath.Join(string(d), "private") }
+// Home is the payload's HOME.
+func (d Dir) Home() string { return filepath.Join(string(d), "home") }
 
 // LogPath is the log.
 func (d Dir) LogPath() string { return filepath.Join(string(d), "log") }

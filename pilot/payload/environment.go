@@ -32,7 +32,7 @@ func Withheld(name string) bool {
 // passed are the variables that a cleared environment keeps: who and where we
 // are, how to reach the outside, where OpenCL finds its drivers.
 var passed = []string{
-	"HOME", "USER", "LOGNAME", "LANG", "TZ",
+	"USER", "LOGNAME", "LANG", "TZ",
 	"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 	"OPENCL_VENDOR_PATH", "OCL_ICD_VENDORS",
 	"_CONDOR_SCRATCH_DIR",
@@ -116,7 +116,7 @@ func (r *runner) environment(e Environment, step *step) environ {
 		}
 	}
 
-	env["TMPDIR"] = r.dir.Temp()
+	env["TMPDIR"], env["HOME"] = r.dir.Temp(), r.dir.Home()
 	env["FLOE_SCRATCH"] = r.dir.Work()
 	env["FLOE_STATISTICS"] = step.statistics
 	if r.session != nil {

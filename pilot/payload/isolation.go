@@ -140,7 +140,7 @@ func (i *Isolation) try(scratch string) error {
 		return err
 	}
 	defer log.Close()
-	w := i.world(dir, nil, nil, 0)
+	w := i.world(dir, nil, nil, nil, 0)
 	spec := &startSpec{World: &w}
 	s, err := startBy(spec, log.file)
 	if err != nil {
@@ -157,9 +157,9 @@ func (i *Isolation) try(scratch string) error {
 }
 
 // world is what an attempt is shown: software are roots it may read wherever they
-// are, and programs files.
-func (i *Isolation) world(dir Dir, software, programs []string, memory int64) world {
-	w := world{Hidden: i.hidden, Private: i.private, Temp: dir.Private(), Shared: memory}
+// are, programs files, and devices are hidden.
+func (i *Isolation) world(dir Dir, software, programs, devices []string, memory int64) world {
+	w := world{Hidden: slices.Concat(i.hidden, devices), Private: i.private, Temp: dir.Temp(), Shared: memory}
 	add := func(path string, writable, file bool) {
 		if full, ok := resolve(path); ok && !slices.ContainsFunc(w.Shown, func(s shown) bool { return s.Path == full }) {
 			w.Shown = append(w.Shown, shown{Path: full, Writable: writable, File: file})

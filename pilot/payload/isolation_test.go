@@ -194,9 +194,9 @@ func TestWorldShowsWhatATaskNames(t *testing.T) {
 	at := func(name string) string { return filepath.Join(root, name) }
 	i := &Isolation{hidden: []string{at("scratch"), at("cache")}, writable: []string{at("data")}}
 	software := []string{at("cache/tree"), "/usr"}
-	got := i.world(Dir(at("scratch/a")), software, []string{at("cache/other")}, 5)
+	got := i.world(Dir(at("scratch/a")), software, []string{at("cache/other")}, []string{"/dev/nvidia1"}, 5)
 	want := world{
-		Hidden: i.hidden, Temp: at("scratch/a/private"), Shared: 5,
+		Hidden: append(i.hidden, "/dev/nvidia1"), Temp: at("scratch/a/tmp"), Shared: 5,
 		Shown: []shown{{Path: at("scratch/a"), Writable: true}, {Path: at("data"), Writable: true}, {Path: at("cache/tree")}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

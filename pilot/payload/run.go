@@ -61,6 +61,9 @@ type Options struct {
 	// Cores and GPUs are what was granted. A payload sees no card that is not named.
 	Cores int
 	GPUs  []string
+	// HiddenDevices are files in /dev that an isolated payload has nothing to do with:
+	// those of cards that were not granted.
+	HiddenDevices []string
 	// Around is called before and after trays and modules, to move their files; nil
 	// for none.
 	Around Around
@@ -167,7 +170,7 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 		r.options.Poll = DefaultPoll
 	}
 	r.oomKills = oomKills()
-	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp(), dir.Private()}}
+	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp(), dir.Home()}}
 	if r.log == nil {
 		log, err := OpenLog(dir.LogPath(), limits.LogKeep)
 		if err != nil {

@@ -40,7 +40,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	mark := newMark()
 	spec := &startSpec{Argv: argv, Env: env, Dir: r.dir.Work(), Groups: group.members(), Limits: r.limits.processLimits(mark, r.options.Isolation != nil)}
 	if r.options.Isolation != nil {
-		w := r.options.Isolation.world(r.dir, r.readable(), r.located, int64(r.limits.Memory))
+		w := r.options.Isolation.world(r.dir, r.readable(), r.located, r.options.HiddenDevices, int64(r.limits.Memory))
 		spec.World = &w
 	}
 	first, err := r.start(spec)
