@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 
 	"floe/protocol/steering"
 )
@@ -139,7 +141,7 @@ func (r *runner) interpreter(src string, e Environment, env environ) ([]string, 
 	}
 	// What stage fetched has no execute permission of its own.
 	if info, err := os.Stat(src); err == nil && info.Mode()&0o100 == 0 && strings.HasPrefix(src, string(r.dir)+"/") {
-		if err := os.Chmod(src, info.Mode()|0o100); err != nil {
+		if err := r.dir.allow(src, info.Mode()|0o100); err != nil {
 			return nil, err
 		}
 	}
@@ -185,11 +187,14 @@ func findPython(src string, e Environment, env environ) ([]string, error) {
 
 // shebang is the interpreter line of a script, without the #!; empty for none.
 func shebang(path string) string {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO may be there
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
 	line, err := bufio.NewReaderSize(f, 256).ReadSlice('\n') // Linux reads 256 bytes
 	if err != nil && len(line) == 0 {
 		return ""
@@ -225,11 +230,7 @@ func (r *runner) writeConfigs(m *Module) error {
 		if !fs.ValidPath(c.Name) || c.Name == "." {
 			return fmt.Errorf("config %q: want a path below the work directory", c.Name)
 		}
-		path := filepath.Join(r.dir.Work(), c.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return fmt.Errorf("config %s: %w", c.Name, err)
-		}
-		if err := os.WriteFile(path, append(append([]byte(nil), c.Value...), '\n'), 0o600); err != nil {
+		if err := r.dir.put(filepath.Join(workName, c.Name), append(slices.Clone(c.Value), '\n')); err != nil {
 			return fmt.Errorf("config %s: %w", c.Name, err)
 		}
 	}

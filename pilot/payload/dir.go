@@ -37,8 +37,10 @@ func MakeDir(path string) (Dir, error) {
 	return d, nil
 }
 
+const workName = "work"
+
 // Work is where modules run.
-func (d Dir) Work() string { return filepath.Join(string(d), "work") }
+func (d Dir) Work() string { return filepath.Join(string(d), workName) }
 
 // Temp is the payload's TMPDIR, and /tmp and /var/tmp of one that is isolated.
 func (d Dir) Temp() string { return filepath.Join(string(d), "tmp") }

@@ -9,10 +9,11 @@ import (
 	"floe/protocol"
 )
 
-// diskWatch adds up what an attempt's directories hold. Files that are open but
-// removed are not seen.
+// diskWatch adds up what an attempt's directories and its log hold. Files that are
+// open but removed are not seen.
 type diskWatch struct {
 	dirs       []string
+	log        **Log // nil pointers count nothing
 	last, peak protocol.ByteSize
 }
 
@@ -46,6 +47,9 @@ func (d *diskWatch) measure() time.Duration {
 			sum += protocol.ByteSize(s.Blocks) * 512
 			return nil
 		})
+	}
+	if d.log != nil && *d.log != nil {
+		sum += (*d.log).blocks()
 	}
 	d.last, d.peak = sum, max(d.peak, sum)
 	return time.Since(began)

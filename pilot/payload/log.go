@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +79,19 @@ func (l *Log) sizeLocked() (int64, error) {
 		size += l.shift
 	}
 	return size, nil
+}
+
+// blocks is what the log takes on disk.
+func (l *Log) blocks() protocol.ByteSize {
+	info, err := l.file.Stat()
+	if err != nil {
+		return 0
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return protocol.ByteSize(info.Size())
+	}
+	return protocol.ByteSize(s.Blocks) * 512
 }
 
 // Trim cuts the middle out if the log has outgrown twice what is kept. It is
@@ -180,8 +195,9 @@ func (l *Log) lastLines(n int) string {
 }
 
 // Seal makes the file at the log's path what is to be stored: beginning, a line
-// that says how much is missing, end. Nothing writes to it any more. Readers of
-// this Log go on with the positions they know.
+// that says how much is missing, end; also where a payload has put something else in
+// its place. Nothing writes to it any more. Readers of this Log go on with the
+// positions they know.
 func (l *Log) Seal() (protocol.LogRecord, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -196,7 +212,7 @@ func (l *Log) Seal() (protocol.LogRecord, error) {
 	}
 	record := protocol.LogRecord{Cut: protocol.ByteSize(to - l.keep)}
 	hash := sha256.New()
-	if record.Cut == 0 {
+	if record.Cut == 0 && l.isInPlace() {
 		n, err := io.Copy(hash, io.NewSectionReader(l.file, 0, size))
 		if err != nil {
 			return record, fmt.Errorf("seal log: %w", err)
@@ -204,21 +220,41 @@ func (l *Log) Seal() (protocol.LogRecord, error) {
 		record.Size, record.Digest = protocol.ByteSize(n), protocol.Digest(hash.Sum(nil))
 		return record, nil
 	}
-	sealed, err := os.OpenFile(l.path+".sealed", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	_ = os.Chmod(filepath.Dir(l.path), 0o700) // a payload may have closed it
+	part := l.path + ".sealed"
+	err = errors.Join(os.RemoveAll(part), os.RemoveAll(l.path))
+	var sealed *os.File
+	if err == nil {
+		sealed, err = os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
 	if err != nil {
 		return record, fmt.Errorf("seal log: %w", err)
 	}
 	defer sealed.Close()
-	n, err := io.Copy(io.MultiWriter(sealed, hash), io.MultiReader(
-		io.NewSectionReader(l.file, 0, l.keep),
-		strings.NewReader(fmt.Sprintf("\n%s%d bytes left out here\n", bannerMark, record.Cut)),
-		io.NewSectionReader(l.file, to-l.shift, size-to)))
+	var whole io.Reader = io.NewSectionReader(l.file, 0, size)
+	if record.Cut > 0 {
+		whole = io.MultiReader(
+			io.NewSectionReader(l.file, 0, l.keep),
+			strings.NewReader(fmt.Sprintf("\n%s%d bytes left out here\n", bannerMark, record.Cut)),
+			io.NewSectionReader(l.file, to-l.shift, size-to))
+	}
+	n, err := io.Copy(io.MultiWriter(sealed, hash), whole)
 	if err == nil {
-		err = os.Rename(sealed.Name(), l.path)
+		err = os.Rename(part, l.path)
 	}
 	if err != nil {
 		return record, fmt.Errorf("seal log: %w", err)
 	}
 	record.Size, record.Digest = protocol.ByteSize(n), protocol.Digest(hash.Sum(nil))
 	return record, nil
+}
+
+// isInPlace tells whether the file at the log's path is the log.
+func (l *Log) isInPlace() bool {
+	here, err := os.Lstat(l.path)
+	if err != nil {
+		return false
+	}
+	own, err := l.file.Stat()
+	return err == nil && os.SameFile(here, own)
 }

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"path"
 	"slices"
 
 	"floe/pilot/library"
@@ -74,7 +74,7 @@ func (r *runner) callLibrary(m *Module, args arguments, s *step) ([]string, erro
 	}
 	b, err := json.Marshal(&library.Call{Module: m.Class, Values: values, Result: s.result, Statistics: s.statistics})
 	if err == nil {
-		err = os.WriteFile(s.spec, b, 0o600)
+		err = r.dir.put(path.Base(s.spec), b)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Class, err)

@@ -170,7 +170,7 @@ func Run(ctx context.Context, task Task, limits Limits, dir Dir, options Options
 		r.options.Poll = DefaultPoll
 	}
 	r.oomKills = oomKills()
-	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp(), dir.Home()}}
+	r.disk = diskWatch{dirs: []string{dir.Work(), dir.Temp(), dir.Home()}, log: &r.log}
 	if r.log == nil {
 		log, err := OpenLog(dir.LogPath(), limits.LogKeep)
 		if err != nil {
@@ -306,7 +306,7 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		return f
 	}
 	for _, file := range []string{s.result, s.statistics} {
-		_ = os.Remove(file) // what an earlier module has put there is none of this one's
+		_ = os.RemoveAll(file) // what an earlier module has put there is none of this one's
 	}
 	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
 	r.savings.begin(s, spared)
@@ -332,10 +332,10 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 	}
 	path := s.statistics
 	if m.Class != "" {
-		path, f.said, f.blames = readResult(m, s)
+		path, f.said, f.blames = readResult(r.dir, m, s)
 	}
 	if f.exit == 0 && f.signal == 0 && f.said == "" {
-		left, err := readStatistics(path)
+		left, err := readStatistics(r.dir, path)
 		if err == nil {
 			statistics, err = join(statistics, left)
 		}

@@ -84,7 +84,7 @@ func (r *runner) writeShim(m *Module, src string, args arguments, s *step) error
 	}
 	b, err := json.Marshal(&spec)
 	if err == nil {
-		err = os.WriteFile(s.spec, b, 0o600)
+		err = r.dir.put(filepath.Base(s.spec), b)
 	}
 	if err != nil {
 		return fmt.Errorf("class %s: %w", m.Class, err)
@@ -92,11 +92,14 @@ func (r *runner) writeShim(m *Module, src string, args arguments, s *step) error
 	return nil
 }
 
+// maxResult bounds what the shim says: its statistics are in a file of their own.
+const maxResult = 1 << 20
+
 // readResult returns where a class's statistics are and what the shim or the
 // library says went wrong, empty for nothing. Only the library, which no payload
 // wrote, may say whose fault it was.
-func readResult(m *Module, s *step) (statistics, said string, blames protocol.Verdict) {
-	b, err := os.ReadFile(s.result)
+func readResult(dir Dir, m *Module, s *step) (statistics, said string, blames protocol.Verdict) {
+	b, err := dir.take(filepath.Base(s.result), maxResult)
 	if err != nil {
 		// It is written last; without one the exit tells.
 		return s.statistics, "", 0

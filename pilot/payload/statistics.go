@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -63,15 +63,11 @@ func parseStatistics(b []byte) ([]protocol.Statistic, error) {
 
 // readStatistics reads what a module left; a file that is not there is no
 // statistics.
-func readStatistics(path string) ([]protocol.Statistic, error) {
-	info, err := os.Stat(path)
+func readStatistics(dir Dir, path string) ([]protocol.Statistic, error) {
+	b, err := dir.take(filepath.Base(path), maxStatisticsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err == nil && info.Size() > maxStatisticsFile {
-		return nil, fmt.Errorf("statistics: %d bytes, limit %d", info.Size(), maxStatisticsFile)
-	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("statistics: %w", err)
 	}

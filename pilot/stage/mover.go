@@ -67,9 +67,9 @@ func (m *Mover) Fetch(ctx context.Context, in Input, dir string) (protocol.ByteS
 }
 
 func (m *Mover) fetch(ctx context.Context, in Input, address, dir string) (protocol.ByteSize, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := openWork(dir)
 	if err != nil {
-		return 0, fault(ErrNode, err)
+		return 0, err
 	}
 	defer root.Close()
 	kind, err := in.Compression.resolve(address)
@@ -339,11 +339,26 @@ func (m *Mover) Discard(ctx context.Context, records []protocol.FileRecord) erro
 	return errors.Join(all...)
 }
 
-// openLeft opens a file that the payload made: below dir, regular, one link.
-func openLeft(dir, local string) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
+// openWork opens a work directory. Its payload may have put a link in its place that
+// leads out of the directory it is in, which is refused.
+func openWork(dir string) (*os.Root, error) {
+	above, err := os.OpenRoot(filepath.Dir(dir))
 	if err != nil {
 		return nil, fault(ErrNode, err)
+	}
+	defer above.Close()
+	root, err := above.OpenRoot(filepath.Base(dir))
+	if err != nil {
+		return nil, fmt.Errorf("%w: work directory: %w", ErrOutput, err)
+	}
+	return root, nil
+}
+
+// openLeft opens a file that the payload made: below dir, regular, one link.
+func openLeft(dir, local string) (*os.File, error) {
+	root, err := openWork(dir)
+	if err != nil {
+		return nil, err
 	}
 	defer root.Close()
 	// O_NONBLOCK, so that a FIFO in the file's place does not hold the pilot up.
