@@ -11,18 +11,20 @@ import (
 	"time"
 )
 
-// Groups makes a control group for each module where the batch system lets the
-// pilot: then the kernel itself holds the memory limit, and its word on why a
-// process was killed is exact. Without them the pilot polls. Nil makes none.
+// Groups makes control groups for each module where the batch system lets the
+// pilot: then the kernel itself holds the limits, and its word on why a process was
+// killed is exact. Without them the pilot polls. Nil makes none.
 type Groups struct {
-	dir    string // own group: new ones are made below it
-	memory string // name of the limit's file
-	made   atomic.Uint64
+	// memory and pids are own groups, below which new ones are made: of version 2 the
+	// same, of version 1 one each. An empty one is not to be had.
+	memory, pids string
+	two          bool // version 2
+	made         atomic.Uint64
 }
 
-// FindGroups looks for a control group of this process with a memory limit that
-// it may divide: version 2 where the memory controller is delegated, or version 1.
-// It returns nil where there is none.
+// FindGroups looks for control groups of this process that it may divide: version 2
+// where the memory controller is delegated, or those for memory and processes of
+// version 1. It returns nil where there are none.
 func FindGroups() *Groups { return findGroups(false) }
 
 // DivideGroups is FindGroups for a pilot: where its own group of version 2 is
@@ -30,94 +32,141 @@ func FindGroups() *Groups { return findGroups(false) }
 // can be groups beside it.
 func DivideGroups() *Groups { return findGroups(true) }
 
+// groupRoot is where control groups are mounted.
+const groupRoot = "/sys/fs/cgroup"
+
 func findGroups(mayDivide bool) *Groups {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil
 	}
+	paths := make(map[string]string) // by controller; empty is version 2
 	for line := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
-		parts := strings.SplitN(line, ":", 3)
-		if len(parts) != 3 {
-			continue
+		if parts := strings.SplitN(line, ":", 3); len(parts) == 3 {
+			for controller := range strings.SplitSeq(parts[1], ",") {
+				paths[controller] = parts[2]
+			}
 		}
-		g := &Groups{}
-		switch parts[1] {
-		case "":
-			g.dir, g.memory = filepath.Join("/sys/fs/cgroup", parts[2]), "memory.max"
-		case "memory":
-			g.dir, g.memory = filepath.Join("/sys/fs/cgroup/memory", parts[2]), "memory.limit_in_bytes"
-		default:
-			continue
-		}
-		if g.usable() {
-			return g
-		}
-		if mayDivide && parts[1] == "" && divide(g.dir, "memory") == nil && g.usable() {
-			// Without it the pilot counts processes.
-			_ = os.WriteFile(filepath.Join(g.dir, "cgroup.subtree_control"), []byte("+pids"), 0o644)
+	}
+	if path, ok := paths[""]; ok {
+		if g := unified(filepath.Join(groupRoot, path), mayDivide); g != nil {
 			return g
 		}
 	}
-	return nil
+	g := &Groups{}
+	own := func(controller, limit string) string {
+		path, ok := paths[controller]
+		dir := filepath.Join(groupRoot, controller, path)
+		if !ok || !g.holds(dir, limit) {
+			return ""
+		}
+		return dir
+	}
+	g.memory, g.pids = own("memory", memoryLimits[false]), own("pids", pidsLimit)
+	if g.memory == "" && g.pids == "" {
+		return nil
+	}
+	return g
 }
 
-// usable tries: permissions alone do not tell whether a controller is delegated.
-func (g *Groups) usable() bool {
-	dir, err := g.make()
+// unified are groups of version 2 below dir, or nil.
+func unified(dir string, mayDivide bool) *Groups {
+	g := &Groups{memory: dir, two: true}
+	if !g.holds(dir, memoryLimits[true]) {
+		if !mayDivide || divide(dir, "memory") != nil || !g.holds(dir, memoryLimits[true]) {
+			return nil
+		}
+		// Without it the pilot counts processes.
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+pids"), 0o644)
+	}
+	if g.holds(dir, pidsLimit) {
+		g.pids = dir
+	}
+	return g
+}
+
+// Files of limits. Source: the kernel's cgroup-v1/memory.rst, pids.rst and cgroup-v2.rst.
+var memoryLimits = map[bool]string{true: "memory.max", false: "memory.limit_in_bytes"}
+
+const pidsLimit = "pids.max"
+
+// holds tries: permissions alone do not tell whether a controller is delegated.
+func (g *Groups) holds(dir, limit string) bool {
+	made, err := g.make(dir)
 	if err != nil {
 		return false
 	}
-	defer os.Remove(dir)
-	_, err = os.Stat(filepath.Join(dir, g.memory))
+	defer os.Remove(made)
+	_, err = os.Stat(filepath.Join(made, limit))
 	return err == nil
 }
 
-func (g *Groups) make() (string, error) {
-	dir := filepath.Join(g.dir, fmt.Sprintf("floe-%d-%d", os.Getpid(), g.made.Add(1)))
+func (g *Groups) make(dir string) (string, error) {
+	dir = filepath.Join(dir, fmt.Sprintf("floe-%d-%d", os.Getpid(), g.made.Add(1)))
 	return dir, os.Mkdir(dir, 0o755)
 }
 
-// group is the control group of one module; a nil group does nothing.
+// group is the control groups of one module; a nil group does nothing.
 type group struct {
-	dir    string
-	events string
+	dirs           []string // one, or one for each controller
+	memory, events string   // where memory is counted; empty where it is not
+	two            bool
 }
 
-// open makes a group with the memory limit, or nil where that fails.
+// open makes the groups that hold the limits, or nil where that fails.
 func (g *Groups) open(l Limits, logger *slog.Logger) *group {
-	if g == nil || l.Memory <= 0 {
-		return nil
-	}
-	dir, err := g.make()
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, g.memory), []byte(strconv.FormatInt(int64(l.Memory), 10)), 0o644)
-	}
-	if err != nil {
-		logger.Debug("no control group", "err", err)
-		if dir != "" {
-			_ = os.Remove(dir)
-		}
-		return nil
-	}
-	_ = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(2*l.Processes+keeperProcesses)), 0o644) // where it is delegated, too
-	events := "memory.events"
-	if g.memory != "memory.max" {
-		events = "memory.oom_control"
-	}
-	return &group{dir, filepath.Join(dir, events)}
-}
-
-// members are the files that a process writes itself into.
-func (g *group) members() []string {
 	if g == nil {
 		return nil
 	}
-	return []string{filepath.Join(g.dir, "cgroup.procs")}
+	out := &group{two: g.two}
+	// limited makes a group with a limit; what is in one for both has it already.
+	limited := func(parent, file string, limit int64) string {
+		if parent == "" || limit <= 0 {
+			return ""
+		}
+		var dir string
+		var err error
+		if g.two && len(out.dirs) > 0 {
+			dir = out.dirs[0]
+		} else if dir, err = g.make(parent); err == nil {
+			out.dirs = append(out.dirs, dir)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, file), []byte(strconv.FormatInt(limit, 10)), 0o644)
+		}
+		if err != nil {
+			logger.Debug("no control group", "err", err)
+			return ""
+		}
+		return dir
+	}
+	if out.memory = limited(g.memory, memoryLimits[g.two], int64(l.Memory)); out.memory != "" {
+		out.events = filepath.Join(out.memory, "memory.oom_control")
+		if g.two {
+			out.events = filepath.Join(out.memory, "memory.events")
+		}
+	}
+	// Room above the limit lets the pilot see a payload that breaks it.
+	limited(g.pids, pidsLimit, int64(2*l.Processes+keeperProcesses))
+	if len(out.dirs) == 0 {
+		return nil
+	}
+	return out
+}
+
+// members are the files that a process writes itself into.
+func (g *group) members() (files []string) {
+	if g != nil {
+		for _, dir := range g.dirs {
+			files = append(files, filepath.Join(dir, "cgroup.procs"))
+		}
+	}
+	return files
 }
 
 // kills counts the processes the kernel killed at the group's limit.
 func (g *group) kills() int {
-	if g == nil {
+	if g == nil || g.events == "" {
 		return 0
 	}
 	b, err := os.ReadFile(g.events)
@@ -129,24 +178,26 @@ func (g *group) kills() int {
 
 // kill ends all processes of the group at once, where the kernel can.
 func (g *group) kill() {
-	if g != nil {
-		_ = os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0o644) // since Linux 5.14; else one by one
+	if g != nil && g.two {
+		_ = os.WriteFile(filepath.Join(g.dirs[0], "cgroup.kill"), []byte("1"), 0o644) // since Linux 5.14; else one by one
 	}
 }
 
-// close removes the group. The kernel may hold an empty group for an instant
-// after its last process was waited for.
+// close removes the groups. The kernel may hold an empty one for an instant after its
+// last process was waited for.
 func (g *group) close() {
 	if g == nil {
 		return
 	}
 	retry := time.NewTicker(5 * time.Millisecond)
 	defer retry.Stop()
-	for range 100 {
-		if err := os.Remove(g.dir); err == nil || os.IsNotExist(err) {
-			return
+	for _, dir := range g.dirs {
+		for range 100 {
+			if err := os.Remove(dir); err == nil || os.IsNotExist(err) {
+				break
+			}
+			<-retry.C
 		}
-		<-retry.C
 	}
 }
 

@@ -2,6 +2,7 @@ package payload
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,6 +182,27 @@ func TestForkBombEndsAsAVerdict(t *testing.T) {
 	}
 	if text := string(out); !strings.HasPrefix(text, protocol.VerdictPayload.String()) || !strings.Contains(text, "limit 40") {
 		t.Errorf("a fork bomb = %s, want the payload verdict with the limit", text)
+	}
+}
+
+// TestForkBombUnderControlGroup: what bounds the processes of root, and of a payload
+// that is not isolated.
+func TestForkBombUnderControlGroup(t *testing.T) {
+	groups := FindGroups()
+	if groups == nil || groups.pids == "" {
+		t.Skip("no control group that counts processes: the bomb could take the machine")
+	}
+	bothWays(t, func(t *testing.T, isolation *Isolation) {
+		a := newAttempt(t, script("bomb() { bomb & bomb & sleep 60; }; bomb"))
+		a.options.Isolation, a.options.Groups, a.limits.Processes = isolation, groups, 40
+		out := a.run(t.Context())
+		if out.Verdict != protocol.VerdictPayload || !strings.Contains(out.Evidence, "limit 40") {
+			t.Errorf("a fork bomb = %v, %s; want the payload verdict with the limit", out.Verdict, out.Evidence)
+		}
+	})
+	left, err := filepath.Glob(filepath.Join(groups.pids, fmt.Sprintf("floe-%d-*", os.Getpid())))
+	if err != nil || len(left) > 0 {
+		t.Errorf("groups %v are left, %v", left, err)
 	}
 }
 
