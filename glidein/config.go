@@ -60,6 +60,8 @@ type Queue struct {
 	Tags          []string `toml:"tags"`
 	GPUMemory     Size     `toml:"gpu_memory"`
 	GPUCapability int      `toml:"gpu_capability"`
+	// MaxOutput is how much the outputs of one task may have together.
+	MaxOutput Size `toml:"max_output"`
 	// Directives are lines for the batch system, passed as they are.
 	Directives []string `toml:"directives"`
 	// SGE are words of Grid Engine alone.

@@ -123,6 +123,9 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 	if c.Queue.Memory > 0 {
 		args = append(args, "--memory", fmt.Sprint(int64(c.Queue.Memory)))
 	}
+	if c.Queue.MaxOutput > 0 {
+		args = append(args, "--max-output", fmt.Sprint(int64(c.Queue.MaxOutput)))
+	}
 	if c.Queue.Disk > 0 {
 		args = append(args, "--disk", fmt.Sprint(int64(c.Queue.Disk)))
 	}

@@ -32,6 +32,8 @@ type Attempt struct {
 	// Obstacle is why the attempt cannot run here at all; nil where it can.
 	Obstacle error
 	Groups   *payload.Groups
+	// MaxOutput is how much the site lets one attempt bring out; 0 sets no bound.
+	MaxOutput protocol.ByteSize
 	// Isolation keeps the payload from others; nil does without.
 	Isolation *payload.Isolation
 	// Library runs the predefined modules, Tool holds the payload's command; see
@@ -61,6 +63,7 @@ type Attempt struct {
 	dir     payload.Dir
 	outcome payload.Outcome
 	inUse   []*cache.Entry
+	budget  *stage.Budget // of outputs; nil is without bound
 	task    *steering.ExpandedTask
 	pins    *protocol.ModulePins // of external modules
 	report  *protocol.Report
@@ -136,6 +139,12 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	a.task = task
 	if err := a.fetchPins(ctx); err != nil {
 		return err
+	}
+	switch site, own := a.MaxOutput, task.MaxOutput; {
+	case own > 0 && (site == 0 || own <= site):
+		a.budget = &stage.Budget{Limit: own, Whose: "the task (max_output)"}
+	case site > 0:
+		a.budget = &stage.Budget{Limit: site, Whose: "this site (max_output)"}
 	}
 	// For classes that name header parameters in the defaults of their own. Problems
 	// of other tasks are not ours.

@@ -65,7 +65,7 @@ func (b *bench) run(ctx context.Context, document string, change ...func(*Attemp
 	lease := b.lease
 	a := &Attempt{
 		Lease: &lease, Dir: filepath.Join(b.dir, "attempt"), Mover: &stage.Mover{Blobs: b.blobs, Cache: b.cache, Logger: logger},
-		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(), Catalog: b.catalog, Tool: filepath.Join(b.dir, "bin"),
+		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(), Catalog: b.catalog, Tool: filepath.Join(b.dir, "bin"), MaxOutput: 2 * protocol.MB,
 	}
 	for _, c := range change {
 		c(a)
@@ -208,6 +208,20 @@ tasks:
 		{"a missing output", document("true", `{type: permanent, movement: output, local: out, remote: "file://DIR/out"}`), protocol.VerdictPayload, "out", ""},
 		{"a missing output that may be", document("true", `{type: permanent, movement: output, local: out, remote: "file://DIR/out", transfer: maybe}`), protocol.VerdictOK, "", ""},
 		{"an output that is a link", document("ln -s /etc/passwd out", `{type: permanent, movement: output, local: out, remote: "file://DIR/out"}`), protocol.VerdictPayload, "out", ""},
+		{"an output that is a FIFO", document("mkfifo out", `{type: permanent, movement: output, local: out, remote: "file://DIR/out"}`), protocol.VerdictPayload, "regular file", ""},
+		{"an output that is a device", document("ln -s /dev/zero out", `{type: permanent, movement: output, local: out, remote: "file://DIR/out"}`), protocol.VerdictPayload, "out", ""},
+		{"an output of another attempt, by way of the work directory", document("echo x >../../secret; cd ..; rm -rf work; ln -s .. work", `{type: permanent, movement: output, local: secret, remote: "file://DIR/out"}`), protocol.VerdictPayload, "work directory", ""},
+		{"an output that may be that large", document("head -c 1000000 /dev/zero >out", `{type: permanent, movement: output, local: out, remote: "file://DIR/out", max_size: 0.001}`), protocol.VerdictOK, "", ""},
+		{"an output that is too large", document("head -c 1000001 /dev/zero >out", `{type: permanent, movement: output, local: out, remote: "file://DIR/out", max_size: 0.001, compression: gz}`), protocol.VerdictPayload, "its max_size is 1MB", ""},
+		{"outputs that are too large together", strings.Replace(document("head -c 600000 /dev/zero >a; cp a b",
+			`{type: permanent, movement: output, local: a, remote: "file://DIR/a"}, {type: permanent, movement: output, local: b, remote: "file://DIR/b"}`),
+			"name: make", "name: make\n    max_output: 0.001", 1), protocol.VerdictPayload, "the limit of the task (max_output) is 1MB", ""},
+		{
+			"outputs that are too large for the site", document("head -c 600000 /dev/zero >a; cp a b; cp a c; cp a d",
+				`{type: permanent, movement: output, local: a, remote: "file://DIR/a"}, {type: permanent, movement: output, local: b, remote: "file://DIR/b"},
+			 {type: permanent, movement: output, local: c, remote: "file://DIR/c"}, {type: permanent, movement: output, local: d, remote: "file://DIR/d"}`),
+			protocol.VerdictPayload, "the limit of this site (max_output) is 2MB", "",
+		},
 		{"storage out of reach", document("true", `{type: permanent, movement: input, remote: "http://`+closed+`/in", local: in}`), protocol.VerdictSite, closed, ""},
 		{"an output's storage out of reach", document("echo x >out", `{type: permanent, movement: output, local: out, remote: "http://`+closed+`/out"}`), protocol.VerdictSite, closed, ""},
 		{"a scheme nobody knows", document("true", `{type: permanent, movement: input, remote: "gopher://x/in", local: in}`), protocol.VerdictPayload, "gopher", ""},

@@ -148,7 +148,7 @@ func (a *Attempt) store(ctx context.Context, data []steering.ExpandedData) error
 		}
 		out := stage.Output{
 			Type: fileType(d.Type), Name: fileName(d), Local: localName(d), Compression: stage.Compression(d.Compression),
-			Optional: d.Transfer == steering.TransferMaybe,
+			Optional: d.Transfer == steering.TransferMaybe, MaxSize: d.MaxSize, Budget: a.budget,
 		}
 		switch area := strings.TrimSuffix(a.Lease.TempArea, "/"); {
 		case isURL(d.Remote):

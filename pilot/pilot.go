@@ -47,6 +47,8 @@ type Config struct {
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
 	Idle time.Duration
+	// MaxOutput is how much one attempt may bring out; 0 sets no bound.
+	MaxOutput protocol.ByteSize
 	// Groups are control groups to run payloads in; nil does without.
 	Groups *payload.Groups
 	// Isolation says whether payloads get namespaces of their own; zero leaves

@@ -85,6 +85,7 @@ func newRoot() *cobra.Command {
 	f.IntVar(&o.cores, "cores", 0, "offer at most so many cores")
 	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
 	f.Int64Var(&o.disk, "disk", 0, "offer at most so much scratch disk, in bytes")
+	f.Int64Var(&o.maxOutput, "max-output", 0, "bytes that the outputs of one attempt may have together; 0 sets no bound")
 	f.StringSliceVar(&o.tags, "tag", nil, "a property of this node that tasks can ask for")
 	f.StringVar(&o.gpuTest, "gpu-test", "", "program that exits 0 on a sound card, in place of the pilot's own test; none trusts what the drivers list")
 	f.StringSliceVar(&o.cards, "card", nil, "offer this card, as hwdetect names it, and no others")
@@ -102,7 +103,7 @@ func newRoot() *cobra.Command {
 
 type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
-	cacheQuota, memory, disk                                             int64
+	cacheQuota, memory, disk, maxOutput                                  int64
 	cores                                                                int
 	tags, hide, writable, publishers                                     []string
 	gpuTest                                                              string
@@ -148,7 +149,7 @@ func (o *options) run(ctx context.Context) error {
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		Offer: protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
-		Walltime: o.walltime, Idle: o.idle, Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
+		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
 		Publishers: publishers,
 	})

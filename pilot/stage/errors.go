@@ -14,6 +14,8 @@ var (
 	ErrInput = errors.New("bad input")
 	// ErrOutput: the payload did not leave the file it should, or left something else there.
 	ErrOutput = errors.New("missing output")
+	// ErrTooLarge: the payload left more than it may.
+	ErrTooLarge = errors.New("output too large")
 	// ErrStorage: the storage area cannot be reached, refuses, or lost what it took.
 	ErrStorage = errors.New("storage failed")
 	// ErrNode: the node's own disk failed or is full.
@@ -24,7 +26,7 @@ var (
 
 // fault attaches a class to an error that has none yet.
 func fault(class, err error) error {
-	for _, c := range []error{ErrInput, ErrOutput, ErrStorage, ErrNode, ErrUnsupported} {
+	for _, c := range []error{ErrInput, ErrOutput, ErrTooLarge, ErrStorage, ErrNode, ErrUnsupported} {
 		if err == nil || errors.Is(err, c) {
 			return err
 		}
@@ -39,6 +41,7 @@ var faults = []struct {
 }{
 	{ErrUnsupported, protocol.VerdictPayload},
 	{ErrOutput, protocol.VerdictPayload},
+	{ErrTooLarge, protocol.VerdictPayload},
 	{ErrInput, protocol.VerdictData},
 	{ErrStorage, protocol.VerdictSite},
 	{syscall.ENOSPC, protocol.VerdictDisk},

@@ -209,6 +209,40 @@ type Output struct {
 	Compression Compression
 	// Optional says that a missing file is no failure.
 	Optional bool
+	// MaxSize is how large the file may be before it is packed; 0 is without bound.
+	MaxSize protocol.ByteSize
+	// Budget is for all outputs of an attempt together; nil is without bound.
+	Budget *Budget
+}
+
+// Budget is how much an attempt may bring out, before it is packed. It is used by one
+// goroutine at a time.
+type Budget struct {
+	Limit protocol.ByteSize
+	// Whose says who set the limit.
+	Whose string
+	used  protocol.ByteSize
+}
+
+// admit refuses a file that is too large, before a byte of it is sent.
+func (o *Output) admit(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fault(ErrNode, err)
+	}
+	size := protocol.ByteSize(info.Size())
+	if o.MaxSize > 0 && size > o.MaxSize {
+		return fmt.Errorf("%w: %v, its max_size is %v", ErrTooLarge, size, o.MaxSize)
+	}
+	b := o.Budget
+	if b == nil {
+		return nil
+	}
+	if size > b.Limit-b.used {
+		return fmt.Errorf("%w: %v after %v of outputs before, the limit of %s is %v", ErrTooLarge, size, b.used, b.Whose, b.Limit)
+	}
+	b.used += size
+	return nil
 }
 
 // ErrSkipped is returned for an optional output that is not there.
@@ -238,6 +272,9 @@ func (m *Mover) store(ctx context.Context, out Output, dir string, lease protoco
 		return record, err
 	}
 	defer f.Close()
+	if err := out.admit(f); err != nil {
+		return record, err
+	}
 	body := f
 	if kind != "" {
 		packed, err := packed(ctx, kind, f, dir)

@@ -44,8 +44,10 @@ type ExpandedTask struct {
 	Requirements protocol.Requirements `json:"requirements"`
 	Container    string                `json:"container,omitempty"`
 	Credentials  []string              `json:"credentials,omitempty"`
-	Parameters   *expr.Dict            `json:"parameters"`
-	BatchSys     []ExpandedBatchSys    `json:"batchsys,omitempty"`
+	// MaxOutput is how large all outputs may be together; 0 is without bound.
+	MaxOutput  protocol.ByteSize  `json:"max_output,omitempty"`
+	Parameters *expr.Dict         `json:"parameters"`
+	BatchSys   []ExpandedBatchSys `json:"batchsys,omitempty"`
 	ExpandedFiles
 	Trays []ExpandedTray `json:"trays"`
 	// NodeDependent reports that some expression asked for $system or $environ.
@@ -118,6 +120,8 @@ type ExpandedData struct {
 	Transfer    Transfer    `json:"transfer,omitempty"`
 	Checksum    string      `json:"checksum,omitempty"`
 	Cache       Flag        `json:"cache,omitempty"`
+	// MaxSize is how large an output may be; 0 is without bound.
+	MaxSize protocol.ByteSize `json:"max_size,omitempty"`
 }
 
 // ExpandedClass is a Class with its expressions resolved.
@@ -283,6 +287,7 @@ func (e *expansion) task(index int) ExpandedTask {
 		Index: protocol.TaskIndex(index), Name: t.Name, Credentials: t.Credentials,
 		Requirements: e.requirements(&t.Requirements, place),
 		Container:    e.text(t.Container, below(place, "container")),
+		MaxOutput:    e.size("max_output", t.MaxOutput, below(place, "max_output")),
 		Parameters:   e.parameters(t.Parameters, below(place, "parameters")),
 		Trays:        []ExpandedTray{},
 	}
@@ -389,6 +394,7 @@ func (e *expansion) files(place expr.Place, resources []Resource, data []Data, c
 			Remote: text(d.Remote, "data", i, "remote"), Local: text(d.Local, "data", i, "local"),
 			Checksum: text(d.Checksum, "data", i, "checksum"),
 			Type:     d.Type, Movement: d.Movement, Compression: d.Compression, Transfer: d.Transfer, Cache: d.Cache,
+			MaxSize: e.size("max_size", d.MaxSize, below(place, "data", i, "max_size")),
 		})
 	}
 	for i := range classes {

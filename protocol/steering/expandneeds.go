@@ -1,6 +1,7 @@
 package steering
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -96,6 +97,23 @@ func (e *expansion) readRequirements(r *Requirements, texts *[]string) protocol.
 		e.errorf(r.Position, "requirements: %v", err)
 	}
 	return out
+}
+
+// size resolves a bound of bytes, written in GB; 0 where there is none. One of no
+// bytes at all is what nobody means.
+func (e *expansion) size(key string, written Expression, place expr.Place) protocol.ByteSize {
+	text := strings.TrimSpace(e.text(written, place))
+	if text == "" {
+		return 0
+	}
+	n, err := quantity{key: key, unit: int64(protocol.GB)}.read(text)
+	if err == nil && n == 0 {
+		err = errors.New("want more than 0")
+	}
+	if err != nil {
+		e.add(SeverityError, written.Position, fmt.Sprintf("%s %q: %v", key, written, err))
+	}
+	return protocol.ByteSize(n)
 }
 
 // read turns a number of the file's units into the record's, rounding up.

@@ -87,6 +87,8 @@ type Task struct {
 	Exclusive Flag
 	// Credentials names the storage credentials the payload may hold.
 	Credentials []string
+	// MaxOutput is how large all outputs may be together, in GB; empty is without bound.
+	MaxOutput Expression
 
 	// Container, TaskFiles and TokenScopes are IceProd 3's.
 	Container   Expression
@@ -237,6 +239,8 @@ type Data struct {
 	Checksum Expression
 	// Cache asks for the node's content-addressed cache even without Checksum.
 	Cache Flag
+	// MaxSize is how large an output may be, in GB; empty is without bound.
+	MaxSize Expression
 }
 
 // DataType says how long a file lives and where.

@@ -238,6 +238,7 @@ var taskElement = element{
 		{goName: "Credentials", key: "credentials", xml: "credentials", form: formWords, doc: "storage credentials the payload may hold"},
 		{goName: "Container", key: "container", xml: "container", form: formExpression, doc: "image or unpacked tree the task runs in"},
 		{goName: "TaskFiles", key: "task_files", xml: "task_files", form: formFlag, doc: "whether files are also listed per task through the API"},
+		{goName: "MaxOutput", key: "max_output", xml: "max_output", form: formQuantity, doc: "GB that all outputs may have together; more fails the task"},
 		{goName: "Requirements", key: "requirements", xml: "requirements", form: formElement, element: &requirementsElement, once: true, doc: "what the task needs of a node"},
 		{goName: "TokenScopes", key: "token_scopes", xml: "token_scope", form: formTexts, doc: "URL prefix and the scopes of its token"},
 		parametersField, batchField, resourcesField, dataField, classesField, projectsField,
@@ -356,6 +357,7 @@ var dataElement = element{
 		{goName: "Remote", key: "remote", xml: "remote", form: formExpression, doc: "URL; empty for temporary files"},
 		{goName: "Local", key: "local", xml: "local", form: formExpression, doc: "name in the working directory"},
 		compressionField, transferField, checksumField, cacheField,
+		{goName: "MaxSize", key: "max_size", xml: "max_size", form: formQuantity, doc: "GB an output may have, before it is packed; a larger one fails the task"},
 	},
 }
 
