@@ -98,6 +98,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 			if len(members) == 0 {
 				break
 			}
+			r.checkProcesses(&e)                            // a bomb may end its own first process
 			e.terminate(min(leftoverGrace, r.limits.Grace)) // unless it is being ended already
 		}
 		if (e.why == stopNone || e.isPatient()) && exited != nil {
@@ -218,9 +219,7 @@ func (r *runner) check(e *ending, memory protocol.ByteSize) {
 	case l.Memory > 0 && memory > l.Memory:
 		e.why, e.detail = stopMemory, fmt.Sprintf("used %v of memory, limit %v", memory, l.Memory)
 		e.terminate(0) // every millisecond of grace is memory of others
-	case e.tree.count > l.Processes:
-		e.why, e.detail = stopProcesses, fmt.Sprintf("%d processes at once, limit %d", e.tree.count, l.Processes)
-		e.terminate(0)
+	case r.checkProcesses(e):
 	case l.Disk > 0 && r.disk.last > l.Disk:
 		e.why, e.detail = stopDisk, fmt.Sprintf("used %v of scratch disk, limit %v", r.disk.last, l.Disk)
 		if e.ending {
@@ -228,6 +227,16 @@ func (r *runner) check(e *ending, memory protocol.ByteSize) {
 		}
 		e.terminate(r.limits.Grace)
 	}
+}
+
+// checkProcesses ends the payload if it has too many processes, and tells so.
+func (r *runner) checkProcesses(e *ending) bool {
+	if e.why != stopNone && !e.isPatient() || e.tree.count <= r.limits.Processes {
+		return false
+	}
+	e.why, e.detail = stopProcesses, fmt.Sprintf("%d processes at once, limit %d", e.tree.count, r.limits.Processes)
+	e.terminate(0)
+	return true
 }
 
 // ending is how the processes of a module are brought to their end: a signal to
