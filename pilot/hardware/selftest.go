@@ -97,7 +97,7 @@ func testBySite(ctx context.Context, run Runner, test, id string) tested {
 
 // testByFloe runs the self-test on one card.
 func testByFloe(ctx context.Context, run Runner, python string, c *card) tested {
-	out, err := run(ctx, "env", seeing(c.ID, python, "-c", selfTest, c.ID, selfTestKernels, selfTestPTX)...)
+	out, err := run(ctx, "env", seeing(c.ID, python, "-E", "-s", "-c", selfTest, c.ID, selfTestKernels, selfTestPTX)...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
 		// The interpreter gave up by itself: that is no word about the card.

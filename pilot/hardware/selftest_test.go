@@ -2,6 +2,8 @@ package hardware
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,7 +112,6 @@ func needOpenCL(t *testing.T) string {
 	if len(devices) == 0 {
 		t.Skip("OpenCL finds no device; Debian's pocl-opencl-icd is one")
 	}
-	t.Setenv("POCL_CACHE_DIR", t.TempDir())
 	return devices[0].card().ID
 }
 
@@ -140,27 +141,38 @@ func TestSelfTestOnOpenCL(t *testing.T) {
 	}
 }
 
-// Every Python that there is runs the self-test: those on PATH, and those that
-// FLOE_TEST_PYTHONS lists.
+// One Python of each version that there is runs the self-test, those on PATH, of
+// pyenv, and those that FLOE_TEST_PYTHONS lists: all of them through the fake of CUDA,
+// the oldest and the newest through OpenCL, too.
 func TestSelfTestInEveryPython(t *testing.T) {
 	id := needOpenCL(t)
+	fakeCards(t)
 	candidates := append(strings.Split(os.Getenv("FLOE_TEST_PYTHONS"), ":"), "python3", "python2", "python")
 	installed, _ := filepath.Glob(filepath.Join(os.Getenv("HOME"), ".pyenv/versions/*/bin/python"))
-	ran := 0
+	pythons := map[[2]int]string{}
 	for _, python := range append(candidates, installed...) {
-		version, err := exec.Command(python, "-c", "import sys; print(sys.version.split()[0])").Output()
-		if python == "" || err != nil {
-			continue
+		var version [2]int
+		said, err := exec.Command(python, "-c", "import sys; print('%d %d' % sys.version_info[:2])").Output()
+		if _, bad := fmt.Sscan(string(said), &version[0], &version[1]); err == nil && bad == nil {
+			pythons[version] = python
 		}
-		got := testByFloe(t.Context(), runFor(testTime), python, &card{GPU: protocol.GPU{ID: id}, tool: "clinfo"})
-		t.Logf("Python %s: %s", strings.TrimSpace(string(version)), got.by)
-		if got.fault != "" || !got.ran || !got.opencl {
-			t.Errorf("%s: %+v, want a sound card", python, got)
-		}
-		ran++
 	}
-	if ran == 0 {
+	if len(pythons) == 0 {
 		t.Skip("no Python is installed")
+	}
+	versions := slices.SortedFunc(maps.Keys(pythons), func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
+	for i, version := range versions {
+		cards := []string{"GPU-11111111-aaaa-bbbb-cccc-000000000001"}
+		if i == 0 || i == len(versions)-1 {
+			cards = append(cards, id)
+		}
+		for _, name := range cards {
+			got := testByFloe(t.Context(), runFor(testTime), pythons[version], &card{GPU: protocol.GPU{ID: name}, tool: "a tool"})
+			t.Logf("Python %d.%d: %s", version[0], version[1], got.by)
+			if got.fault != "" || !got.ran || got.opencl != (name == id) {
+				t.Errorf("%s: %+v, want a sound card", pythons[version], got)
+			}
+		}
 	}
 }
 

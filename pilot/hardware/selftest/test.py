@@ -20,6 +20,7 @@ ends this process or hangs is for the caller to judge.
 """
 import json
 import os
+import shutil
 import struct
 import sys
 import tempfile
@@ -391,9 +392,18 @@ def judge(name, kernels, ptx):
 
 
 def main():
-    # PoCL keeps what it compiles, and a home that cannot be written to ends it.
-    os.environ.setdefault('POCL_CACHE_DIR', os.path.join(tempfile.gettempdir(), 'floe-pocl-%d' % os.getuid()))
-    print(json.dumps(judge(*sys.argv[1:4]), sort_keys=True))
+    card, kernels, ptx = sys.argv[1:4]
+    if not card.startswith('OCL-'):
+        print(json.dumps(judge(card, kernels, ptx), sort_keys=True))
+        return
+    # PoCL keeps what it compiles where it later takes it from: in a directory of our
+    # own, which nobody else can fill, whatever the home is.
+    kept = tempfile.mkdtemp(prefix='floe-selftest-')
+    try:
+        os.environ['POCL_CACHE_DIR'] = kept
+        print(json.dumps(judge(card, kernels, ptx), sort_keys=True))
+    finally:
+        shutil.rmtree(kept, True)
 
 
 main()

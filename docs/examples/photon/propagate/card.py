@@ -17,7 +17,6 @@ import json
 import os
 import struct
 import sys
-import tempfile
 
 HIT_WORDS = 5
 
@@ -181,8 +180,10 @@ def run(cl, request, read, out):
 
 
 def main(arguments):
-    # PoCL keeps what it compiles, and a home that cannot be written to ends it.
-    os.environ.setdefault('POCL_CACHE_DIR', os.path.join(tempfile.gettempdir(), 'pocl'))
+    # PoCL keeps what it compiles in the home, and ends where it cannot write there.
+    # TMPDIR is the attempt's own.
+    if os.environ.get('TMPDIR'):
+        os.environ.setdefault('POCL_CACHE_DIR', os.path.join(os.environ['TMPDIR'], 'pocl'))
     cl = OpenCL()
     if arguments == ['list']:
         print(json.dumps([known for _, known in cl.devices()]))

