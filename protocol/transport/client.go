@@ -120,6 +120,8 @@ type Client struct {
 	rung       Rung      // that worked last; 0 before any did
 	fellAt     time.Time // when the client last came to a rung below the first
 	closed     bool
+
+	authorities []*x509.Certificate // of the last server that was verified by a pin
 }
 
 // NewClient makes a client; it connects with the first request.
@@ -134,11 +136,26 @@ func NewClient(c ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("transport client: %w", err)
 	}
 	cl := &Client{config: c, connecting: make(chan struct{}, 1)}
-	cl.dialer = dialer{config: &cl.config, tls: clientTLS(&cl.config)}
+	cl.dialer = dialer{config: &cl.config, tls: clientTLS(&cl.config, cl.setAuthorities)}
 	if err := cl.SetAddresses(c.Addresses); err != nil {
 		return nil, fmt.Errorf("transport client: %w", err)
 	}
 	return cl, nil
+}
+
+// Authorities are those that signed the certificate of the last coordinator that was
+// reached, the issuing one first; none before that, and none without pins. They sign
+// the certificates of pilots and sites, too.
+func (c *Client) Authorities() []*x509.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.authorities
+}
+
+func (c *Client) setAuthorities(chain []*x509.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.authorities = chain
 }
 
 // SetAddresses replaces the addresses, as answers bring them. A session in use

@@ -20,9 +20,10 @@ var ErrUntrusted = errors.New("not a coordinator of this cluster")
 // pinned verifies a server's chain against the pins: the digests of the public
 // keys of acceptable roots. The chain must hold the root itself, because a pin
 // cannot stand in for it. Pins outlive a root that is issued again for its key.
-func verifyPinned(s *tls.ConnectionState, cluster, serverName string, pins []protocol.Digest) error {
+// Returned are the authorities of the chain, the issuing one first.
+func verifyPinned(s *tls.ConnectionState, cluster, serverName string, pins []protocol.Digest) ([]*x509.Certificate, error) {
 	if len(s.PeerCertificates) == 0 {
-		return fmt.Errorf("%w: no certificate", ErrUntrusted)
+		return nil, fmt.Errorf("%w: no certificate", ErrUntrusted)
 	}
 	roots, others := x509.NewCertPool(), x509.NewCertPool()
 	found := false
@@ -35,7 +36,7 @@ func verifyPinned(s *tls.ConnectionState, cluster, serverName string, pins []pro
 		}
 	}
 	if !found {
-		return fmt.Errorf("%w: its chain does not hold the pinned root %v; is the token from another cluster?", ErrUntrusted, pins)
+		return nil, fmt.Errorf("%w: its chain does not hold the pinned root %v; is the token from another cluster?", ErrUntrusted, pins)
 	}
 	return verifyCoordinator(s.PeerCertificates[0], cluster, x509.VerifyOptions{
 		Roots: roots, Intermediates: others, DNSName: serverName,
@@ -43,29 +44,35 @@ func verifyPinned(s *tls.ConnectionState, cluster, serverName string, pins []pro
 	})
 }
 
-func verifyCoordinator(leaf *x509.Certificate, cluster string, o x509.VerifyOptions) error {
-	if _, err := leaf.Verify(o); err != nil {
-		return fmt.Errorf("%w: %w", ErrUntrusted, err)
+func verifyCoordinator(leaf *x509.Certificate, cluster string, o x509.VerifyOptions) ([]*x509.Certificate, error) {
+	chains, err := leaf.Verify(o)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	id, err := IdentityOf(leaf)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUntrusted, err)
+		return nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	if id.Kind != Coordinator || id.Cluster != cluster {
-		return fmt.Errorf("%w: it is %v", ErrUntrusted, id)
+		return nil, fmt.Errorf("%w: it is %v", ErrUntrusted, id)
 	}
-	return nil
+	return chains[0][1:], nil
 }
 
 // clientTLS verifies by the pins where there are any, else by the roots, as for
-// a public certificate on the people's door.
-func clientTLS(c *ClientConfig) *tls.Config {
+// a public certificate on the people's door. The authorities of a server that was
+// verified by a pin are told.
+func clientTLS(c *ClientConfig, verified func([]*x509.Certificate)) *tls.Config {
 	t := baseTLS()
 	t.ServerName = c.serverName()
 	if len(c.Pins) > 0 {
 		t.InsecureSkipVerify = true // VerifyConnection does it, against the pins
 		t.VerifyConnection = func(s tls.ConnectionState) error {
-			return verifyPinned(&s, c.Cluster, t.ServerName, c.Pins)
+			authorities, err := verifyPinned(&s, c.Cluster, t.ServerName, c.Pins)
+			if err == nil {
+				verified(authorities)
+			}
+			return err
 		}
 	} else {
 		t.RootCAs = c.Roots
