@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/transport"
 )
@@ -41,66 +42,22 @@ func mayRepeat(err error) bool {
 // GetBlob implements stage.Blobs. What it returns outlives the coordinator that
 // gives it: the bytes under a digest are the same everywhere.
 func (l *Link) GetBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, error) {
-	b := &blobReader{ctx: ctx, link: l, digest: d}
-	if err := b.open(); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-// blobReader reads a blob, from one coordinator after another where it must.
-type blobReader struct {
-	ctx    context.Context // of GetBlob
-	link   *Link
-	digest protocol.Digest
-	body   io.ReadCloser
-	size   int64 // as announced; -1 is unknown
-	read   int64
-	broken int // how often it broke off
-}
-
-// open asks for the blob and goes to where reading has come to.
-func (b *blobReader) open() error {
-	return b.link.insist(b.ctx, "get", b.digest, func() error {
-		resp, err := b.link.blobOnce(b.ctx, b.digest)
-		if err != nil {
-			return err
-		}
-		if _, err := io.CopyN(io.Discard, resp.Body, b.read); err != nil {
-			_ = resp.Body.Close()
-			return err
-		}
-		b.body, b.size = resp.Body, resp.ContentLength
-		return nil
+	return stage.Resume(ctx, blobTries-1, func(from int64) (body io.ReadCloser, size int64, err error) {
+		err = l.insist(ctx, "get", d, func() error {
+			resp, err := l.blobOnce(ctx, d)
+			if err != nil {
+				return err
+			}
+			if _, err := io.CopyN(io.Discard, resp.Body, from); err != nil {
+				_ = resp.Body.Close()
+				return err
+			}
+			body, size = resp.Body, resp.ContentLength
+			return nil
+		})
+		return body, size, err
 	})
 }
-
-// Read implements io.Reader.
-func (b *blobReader) Read(p []byte) (int, error) {
-	for {
-		n, err := b.body.Read(p)
-		b.read += int64(n)
-		switch {
-		case err == io.EOF && b.read < b.size:
-			err = io.ErrUnexpectedEOF
-		case err == nil || err == io.EOF:
-			return n, err
-		}
-		if b.broken++; b.broken == blobTries || b.ctx.Err() != nil {
-			return n, err
-		}
-		_ = b.body.Close()
-		if again := b.open(); again != nil {
-			return n, again
-		}
-		if n > 0 {
-			return n, nil
-		}
-	}
-}
-
-// Close implements io.Closer.
-func (b *blobReader) Close() error { return b.body.Close() }
 
 func (l *Link) blobOnce(ctx context.Context, d protocol.Digest) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/v1/blobs/"+d.Hex(), nil)

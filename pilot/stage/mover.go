@@ -112,25 +112,27 @@ func (m *Mover) fetch(ctx context.Context, in Input, address, dir string) (proto
 	return check.size, nil
 }
 
-// source opens the bytes at address, through the cache where that was asked for
-// and a SHA-256 is known.
+// source opens the bytes at address, through the cache where that was asked for.
 func (m *Mover) source(ctx context.Context, in Input, address string) (io.ReadCloser, error) {
 	if m.Cache == nil || !in.Cached {
 		return m.Open(ctx, address)
 	}
+	var e *cache.Entry
 	d, err := protocol.ParseDigest(in.Checksum)
-	if err != nil {
-		return m.Open(ctx, address)
+	if err == nil {
+		e, err = m.Cache.Blob(ctx, d, []cache.Source{m.Source(address)})
+	} else {
+		e, err = m.named(ctx, address)
 	}
-	e, err := m.Cache.Blob(ctx, d, []cache.Source{m.Source(address)})
-	if errors.Is(err, cache.ErrNoSpace) {
-		m.Logger.Warn("cache is full; fetching past it", "digest", d, "err", err)
+	switch {
+	case err == nil && e == nil:
 		return m.Open(ctx, address)
-	}
-	if errors.Is(err, cache.ErrMismatch) {
+	case errors.Is(err, cache.ErrNoSpace):
+		m.Logger.Warn("cache is full; fetching past it", "from", redact(address), "err", err)
+		return m.Open(ctx, address)
+	case errors.Is(err, cache.ErrMismatch):
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fault(ErrStorage, err)
 	}
 	f, err := os.Open(e.Path)
@@ -139,6 +141,39 @@ func (m *Mover) source(ctx context.Context, in Input, address string) (io.ReadCl
 		return nil, fault(ErrNode, err)
 	}
 	return &inUse{f, e}, nil
+}
+
+// named is the cached file that stands at address, if its origin says that it still
+// is what it was; else it is fetched anew. Without a digest the origin's word is all
+// there is: nil where it gives none, and then nothing is kept.
+func (m *Mover) named(ctx context.Context, address string) (*cache.Entry, error) {
+	s, u, err := m.scheme(address)
+	if err != nil {
+		return nil, err
+	}
+	teller, ok := s.(tagged)
+	if !ok {
+		return nil, nil
+	}
+	old, d := m.Cache.Named(address)
+	body, tag, err := teller.openTagged(ctx, u, old)
+	if err != nil {
+		return nil, err
+	}
+	if body == nil { // as it was
+		e, err := m.Cache.Blob(ctx, d, nil)
+		if !errors.Is(err, cache.ErrNoSource) {
+			return e, err
+		}
+		if body, tag, err = teller.openTagged(ctx, u, ""); err != nil { // the cache has lost it
+			return nil, err
+		}
+	}
+	defer body.Close()
+	if tag == "" {
+		return nil, nil
+	}
+	return m.Cache.Add(ctx, address, tag, &classed{r: body, class: ErrStorage})
 }
 
 // inUse is a cached file that is released when closed.
@@ -154,7 +189,26 @@ func (i *inUse) Close() error {
 
 // Source is address as a source of the cache.
 func (m *Mover) Source(address string) cache.Source {
-	return cache.Source{Name: redact(address), Open: func(ctx context.Context) (io.ReadCloser, error) { return m.Open(ctx, address) }}
+	s := cache.Source{Name: redact(address), Open: func(ctx context.Context) (io.ReadCloser, error) { return m.Open(ctx, address) }}
+	if strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://") {
+		s.URL = address
+	}
+	return s
+}
+
+// Sources are the coordinators, if they hold the digest, and then address.
+func (m *Mover) Sources(d protocol.Digest, address string) []cache.Source {
+	if m.Blobs == nil || strings.HasPrefix(address, "blob:") {
+		return []cache.Source{m.Source(address)}
+	}
+	coordinators := cache.Source{Name: "coordinators", Open: func(ctx context.Context) (io.ReadCloser, error) {
+		r, err := m.Blobs.GetBlob(ctx, d)
+		if protocol.CodeOf(err) == protocol.CodeNotFound {
+			return nil, fmt.Errorf("%w: %w", cache.ErrNoSource, err)
+		}
+		return r, fault(ErrStorage, err)
+	}}
+	return []cache.Source{coordinators, m.Source(address)}
 }
 
 // Open opens the bytes at a URL.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"floe/protocol"
@@ -136,12 +137,48 @@ func (h httpScheme) do(ctx context.Context, method string, u *url.URL, body io.R
 	return resp, nil
 }
 
+// resumeTimes is how often a download that breaks off is gone on with.
+const resumeTimes = 3
+
+// open goes on where a connection breaks off, if the server says by a strong ETag that
+// the file is still the same.
 func (h httpScheme) open(ctx context.Context, u *url.URL) (io.ReadCloser, error) {
-	resp, err := h.do(ctx, http.MethodGet, u, nil, 0, nil)
-	if err != nil {
-		return nil, err
-	}
+	var etag string
+	return Resume(ctx, resumeTimes, func(from int64) (io.ReadCloser, int64, error) {
+		header := map[string]string{}
+		if from > 0 {
+			if !strings.HasPrefix(etag, `"`) {
+				return nil, 0, errNotResumed
+			}
+			header["Range"], header["If-Range"] = fmt.Sprintf("bytes=%d-", from), etag
+		}
+		resp, err := h.do(ctx, http.MethodGet, u, nil, 0, header)
+		switch {
+		case err != nil && from > 0:
+			return nil, 0, errNotResumed
+		case err != nil:
+			return nil, 0, err
+		case from > 0 && (resp.StatusCode != http.StatusPartialContent || !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", from))):
+			resp.Body.Close()
+			return nil, 0, errNotResumed
+		case from > 0:
+			return resp.Body, 0, nil
+		}
+		etag = resp.Header.Get("ETag")
+		body, err := h.opened(resp, u)
+		size := resp.ContentLength
+		if resp.Uncompressed {
+			size, etag = -1, "" // neither speaks of the bytes that are read
+		}
+		return body, size, err
+	})
+}
+
+// opened is the body of an answer that has one.
+func (httpScheme) opened(resp *http.Response, u *url.URL) (body io.ReadCloser, err error) {
 	switch {
+	case resp.StatusCode == http.StatusOK && resp.ContentLength >= 0 && !resp.Uncompressed:
+		return sized{resp.Body, resp.ContentLength}, nil
 	case resp.StatusCode == http.StatusOK:
 		return resp.Body, nil
 	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone:

@@ -4,16 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"floe/cache"
 	"floe/pilot/stage"
@@ -329,6 +332,151 @@ func TestInputThatIsNoFile(t *testing.T) {
 		_, err := newMover().Fetch(t.Context(), stage.Input{URL: "file://" + path, Local: "in"}, t.TempDir())
 		if !errors.Is(err, stage.ErrInput) {
 			t.Errorf("fetch of %s: %v, want an input error", filepath.Base(path), err)
+		}
+	}
+}
+
+// versions is an origin whose file changes under its name, and which can break off.
+type versions struct {
+	text    string
+	tagged  bool
+	broken  int // how often an answer ends early
+	full    int // answers with all of the file
+	resumed int
+}
+
+func (v *versions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	etag := strconv.Quote(protocol.DigestOf([]byte(v.text)).Hex())
+	if v.tagged {
+		w.Header().Set("ETag", etag)
+		if r.Header.Get("If-None-Match") == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	if v.broken > 0 {
+		v.broken--
+		from, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(r.Header.Get("Range"), "bytes="), "-"))
+		if from > 0 {
+			v.resumed++
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(v.text)-1, len(v.text)))
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(v.text)-from))
+		if from > 0 {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		_, _ = io.WriteString(w, v.text[from:from+3])
+		return // the server ends the connection, as less came than was announced
+	}
+	if r.Header.Get("Range") == "" {
+		v.full++
+	} else {
+		v.resumed++
+	}
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(v.text))
+}
+
+// TestAnInputWithoutADigestIsCachedWhileItsOriginSaysSo: one that changes under its
+// name is fetched anew.
+func TestAnInputWithoutADigestIsCachedWhileItsOriginSaysSo(t *testing.T) {
+	origin := &versions{text: "one", tagged: true}
+	server := httptest.NewServer(origin)
+	defer server.Close()
+	local := write(t, t.TempDir(), "local.dat", "one")
+	store, err := cache.Open(cache.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	m := &stage.Mover{Cache: store, Logger: slog.New(slog.DiscardHandler)}
+	dir := t.TempDir()
+	for i, step := range []struct {
+		text   string
+		change bool
+		hits   uint64
+	}{{"one", false, 0}, {"one", false, 1}, {"two", true, 1}, {"two", false, 2}, {"one", true, 2}} {
+		if step.change {
+			origin.text = step.text
+			write(t, filepath.Dir(local), "other", step.text)
+			if err := os.Rename(filepath.Join(filepath.Dir(local), "other"), local); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, url := range []string{server.URL + "/x", "file://" + local} {
+			if _, err := m.Fetch(t.Context(), stage.Input{URL: url, Local: "in.dat", Cached: true}, dir); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, filepath.Join(dir, "in.dat")); got != step.text {
+				t.Errorf("step %d: %s gave %q, want %q", i, url, got, step.text)
+			}
+		}
+		if st := store.Stats(); st.Hits != 2*step.hits {
+			t.Errorf("step %d: stats = %+v, want %d hits of each", i, st, step.hits)
+		}
+	}
+	if err := store.Trim(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Fetch(t.Context(), stage.Input{URL: server.URL + "/x", Local: "in.dat", Cached: true}, dir); err != nil || read(t, filepath.Join(dir, "in.dat")) != "one" {
+		t.Errorf("the origin says it is unchanged, but the cache has lost it: %v", err)
+	}
+	origin.tagged, origin.text, origin.full = false, "three", 0
+	for range 2 {
+		if _, err := m.Fetch(t.Context(), stage.Input{URL: server.URL + "/y", Local: "in.dat", Cached: true}, dir); err != nil || read(t, filepath.Join(dir, "in.dat")) != "three" {
+			t.Errorf("an origin that cannot tell versions apart: %v", err)
+		}
+		origin.text = "three" // nobody could tell, so it is fetched each time
+	}
+	if origin.full < 2 {
+		t.Errorf("it was fetched %d times for two uses", origin.full)
+	}
+}
+
+// TestAnInputThatChangedUnderItsNameIsNotTaken where its digest is known.
+func TestAnInputThatChangedUnderItsNameIsNotTaken(t *testing.T) {
+	origin := &versions{text: "one", tagged: true}
+	server := httptest.NewServer(origin)
+	defer server.Close()
+	store, err := cache.Open(cache.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	m := &stage.Mover{Cache: store, Logger: slog.New(slog.DiscardHandler)}
+	in := stage.Input{URL: server.URL, Local: "in.dat", Checksum: protocol.DigestOf([]byte("one")).String(), Cached: true}
+	if _, err := m.Fetch(t.Context(), in, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	origin.text = "two"
+	if _, err := m.Fetch(t.Context(), in, t.TempDir()); err != nil {
+		t.Errorf("what the cache has does not need its origin: %v", err)
+	}
+	in.Checksum = protocol.DigestOf([]byte("three")).String()
+	if _, err := m.Fetch(t.Context(), in, t.TempDir()); !errors.Is(err, stage.ErrInput) {
+		t.Errorf("other bytes than the digest says: %v, want ErrInput", err)
+	}
+}
+
+func TestADownloadThatBreaksOffIsGoneOnWith(t *testing.T) {
+	for _, c := range []struct {
+		broken int
+		tagged bool
+		ok     bool
+	}{{1, true, true}, {3, true, true}, {4, true, false}, {1, false, false}} {
+		origin := &versions{text: "a file that is long enough", tagged: c.tagged, broken: c.broken}
+		server := httptest.NewServer(origin)
+		dir := t.TempDir()
+		m := newMover()
+		_, err := m.Fetch(t.Context(), stage.Input{URL: server.URL, Local: "in.dat", Checksum: protocol.DigestOf([]byte(origin.text)).String()}, dir)
+		server.Close()
+		if c.ok && (err != nil || read(t, filepath.Join(dir, "in.dat")) != origin.text || origin.full != 0 || origin.resumed != c.broken) {
+			t.Errorf("%+v: %v; %d whole answers, %d resumed", c, err, origin.full, origin.resumed)
+		}
+		if !c.ok && !errors.Is(err, stage.ErrStorage) {
+			t.Errorf("%+v: %v, want ErrStorage", c, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "in.dat")); !c.ok && err == nil {
+			t.Errorf("%+v: half a file was left", c)
 		}
 	}
 }
