@@ -30,6 +30,7 @@ var layers = []struct {
 
 	{"cache", []string{"protocol"}, "digests name what is cached"},
 	{"cache/pack", []string{"protocol", "protocol/software", "cache"}, "makes what cache unpacks, and looks at it by unpacking it"},
+	{"cache/site", []string{"protocol", "cache"}, "serves one cache to the pilots of a site"},
 
 	{"coordinator/state", []string{"protocol", "protocol/canon"}, "the pure machine sees the vocabulary only"},
 	{"coordinator/state/statemachinedoc", []string{"coordinator/state"}, "draws the transition table"},
@@ -74,7 +75,7 @@ var keepers = map[string][]string{
 	"github.com/quic-go/quic-go":        {"protocol/transport"},
 	"github.com/minio/sha256-simd":      {"cache"},
 	"github.com/spf13/cobra":            {"cmd/floe", "cmd/floe-pilot"},
-	"github.com/prometheus/":            {"coordinator"},
+	"github.com/prometheus/":            {"coordinator", "cache/site"},
 	"github.com/hanwen/go-fuse/":        {"cache", "coordinator"}, // their tests
 	"github.com/go-git/":                {"coordinator/fetch"},
 	"github.com/danielgtaylor/huma/":    {"coordinator/server"},

@@ -101,6 +101,15 @@ func (f figures) holdings(s sheet) {
 		s.gauge("nodes_barred", "Nodes that are quarantined, on probation or excluded. Alarm: rises.", float64(t.Barred))
 	})
 	s.gauge("parked_exchanges", "Exchanges of pilots that wait here for work.", float64(f.server.Parked()))
+	c := f.server.Caches()
+	s.counter("cache_hits_total", "Files and software that pilots had in their cache, as this coordinator heard while it led.", float64(c.Hits))
+	s.counter("cache_misses_total", "Files and software that pilots had to fetch.", float64(c.Misses))
+	s.counter("cache_evicted_total", "Entries that pilots evicted for others. Alarm: rises as fast as misses do.", float64(c.Evicted))
+	s.counter("cache_quarantined_total", "Entries that pilots found damaged. Alarm: rises.", float64(c.Quarantined))
+	s.counter("cache_saved_bytes_total", "Bytes that did not have to be fetched.", float64(c.Saved))
+	s.counter("cache_neighbour_bytes_total", "Bytes copied from other users' caches on the node.", float64(c.Neighbour))
+	s.counter("cache_site_bytes_total", "Bytes fetched from sites' caches.", float64(c.Site))
+	s.counter("cache_far_bytes_total", "Bytes fetched from coordinators and origins.", float64(c.Far))
 }
 
 // stores tells about the ledger, the blobs and the disk.

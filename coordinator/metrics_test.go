@@ -60,7 +60,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		"floe_leading 1", "floe_raft_last_contact_seconds 0", "floe_raft_applied_lag 0", "floe_log_freelist_bytes ", "floe_log_oldest_seconds ",
 		"floe_log_write_seconds_bucket{le=\"0.1\"}", "floe_commit_seconds_count ", "floe_answers_unknown_total 0", "floe_answers_busy_total 0",
-		"floe_leases 0", "floe_queued_tasks 0", "floe_parked_exchanges 0", "floe_history_gap 0", "floe_blob_bytes{class=\"durable\"} 0",
+		"floe_leases 0", "floe_queued_tasks 0", "floe_parked_exchanges 0", "floe_cache_hits_total 0", "floe_cache_saved_bytes_total 0", "floe_history_gap 0", "floe_blob_bytes{class=\"durable\"} 0",
 		"floe_disk_free_bytes ", "floe_connections ", "floe_connections_refused_total 0", "floe_handshakes_delayed_total 0", "floe_audits_total 1", "floe_audit_violations 0", "process_resident_memory_bytes ",
 	} {
 		if !strings.Contains(text, want) {

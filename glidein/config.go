@@ -95,6 +95,13 @@ type System struct {
 	// successive pilots of a node share. Defaults: scratch and cache in Directory.
 	Scratch string `toml:"scratch"`
 	Cache   string `toml:"cache"`
+	// CacheQuota is how much of a disk Cache may take; 0 is no bound but the disk.
+	// CacheShare lets other users of a node read its software, and CacheFrom are cache
+	// directories of such users. SiteCache is the address of the site's cache.
+	CacheQuota Size     `toml:"cache_quota"`
+	CacheShare bool     `toml:"cache_share"`
+	CacheFrom  []string `toml:"cache_from"`
+	SiteCache  string   `toml:"site_cache"`
 	// Idle is how long a pilot waits without work before it leaves.
 	Idle Duration `toml:"idle"`
 	// Isolation is whether payloads get namespaces of their own: auto (where a node
@@ -291,6 +298,14 @@ func (c *Config) Validate() error {
 	if _, err := c.Publishers(); err != nil {
 		say("system.publishers: %v", err)
 	}
+	for _, d := range c.System.CacheFrom {
+		if !filepath.IsAbs(d) || strings.Contains(d, ",") {
+			say("system.cache_from %q: want an absolute path without commas", d)
+		}
+	}
+	if a := c.System.SiteCache; a != "" && !strings.HasPrefix(a, "https://") {
+		say("system.site_cache %q: want https://host:port", a)
+	}
 	if _, err := os.Stat(c.System.Pilot); err != nil {
 		say("system.pilot: %v", err)
 	}
@@ -315,7 +330,7 @@ var keys = strings.Fields(`directory queue.type queue.endpoint queue.name queue.
 	queue.cores queue.memory queue.disk queue.gpus queue.walltime queue.directives
 	queue.sge.parallel_environment queue.sge.memory queue.sge.gpu queue.pbs.dialect
 	queue.os queue.tags queue.gpu_memory queue.gpu_capability
-	system.pilot system.scratch system.cache system.idle system.isolation system.writable system.gpu_test system.cards system.publishers`)
+	system.pilot system.scratch system.cache system.cache_quota system.cache_share system.cache_from system.site_cache system.idle system.isolation system.writable system.gpu_test system.cards system.publishers`)
 
 // nearest suggests the key that differs least from a wrong one.
 func nearest(key string) string {

@@ -58,6 +58,8 @@ func TestConfigMistakes(t *testing.T) {
 		"own env":       {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\n[env]\nFLOE_X=\"1\"\n", "FLOE_"},
 		"isolation":     {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nisolation=\"some\"\n", "auto, none or require"},
 		"writable":      {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nwritable=[\"data\"]\n", "absolute path"},
+		"cache from":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\ncache_from=[\"theirs\"]\n", "absolute path"},
+		"site cache":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nsite_cache=\"head:4480\"\n", "https://host:port"},
 		"other's words": {"[queue]\ntype = \"slurm\"\n[queue.sge]\ngpu=\"gpu\"\n[system]\npilot=\"PILOT\"\n", `queue.sge: the queue is of the type "slurm"`},
 		"a dialect":     {"[queue]\ntype = \"pbs\"\n[queue.pbs]\ndialect=\"maui\"\n[system]\npilot=\"PILOT\"\n", "openpbs or torque"},
 		"two names":     {"[queue]\ntype = \"sge\"\n[queue.sge]\nparallel_environment=\"smp 2\"\n[system]\npilot=\"PILOT\"\n", "queue.sge.parallel_environment"},

@@ -124,7 +124,7 @@ func newPass(t *testing.T, maxPilots, maxQueued int) (*glidein.Pass, *fakeBatch,
 	config := &glidein.Config{
 		Directory: t.TempDir(),
 		Queue:     glidein.Queue{Type: "local", MaxPilots: maxPilots, MaxQueued: maxQueued, PerPass: 100, Cores: 2},
-		System:    glidein.System{Pilot: "/opt/it's/floe-pilot", Scratch: "/scratch", Cache: "/cache", Isolation: "require", Writable: []string{"/data"}},
+		System:    glidein.System{Pilot: "/opt/it's/floe-pilot", Scratch: "/scratch", Cache: "/cache", Isolation: "require", Writable: []string{"/data"}, CacheQuota: 20_000_000_000, CacheShare: true, CacheFrom: []string{"/theirs"}, SiteCache: "https://head:4480"},
 		Env:       map[string]string{"GREETING": "it's; $(false)"},
 	}
 	return &glidein.Pass{Config: config, Batch: b, Coordinator: c, Logger: slog.New(slog.DiscardHandler)}, b, c
@@ -305,7 +305,7 @@ func TestTicketIsPrivateAndScriptQuoted(t *testing.T) {
 	if strings.Contains(string(script), "secret") {
 		t.Error("the ticket stands in the script")
 	}
-	for _, want := range []string{`GREETING='it'\''s; $(false)'`, `exec '/opt/it'\''s/floe-pilot'`, `'--cores' '2'`, `'--isolation' 'require'`, `'--writable' '/data'`, "'--hide' '" + p.Config.Directory + "'"} {
+	for _, want := range []string{`GREETING='it'\''s; $(false)'`, `exec '/opt/it'\''s/floe-pilot'`, `'--cores' '2'`, `'--isolation' 'require'`, `'--writable' '/data'`, `'--cache-quota' '20000000000' '--cache-share' '--cache-from' '/theirs' '--site-cache' 'https://head:4480'`, "'--hide' '" + p.Config.Directory + "'"} {
 		if !strings.Contains(string(script), want) {
 			t.Errorf("script lacks %s:\n%s", want, script)
 		}

@@ -114,6 +114,18 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 		"--isolation", c.System.Isolation,
 		"--hide", c.Directory, // the site's identity is in it
 	}
+	if c.System.CacheQuota > 0 {
+		args = append(args, "--cache-quota", fmt.Sprint(int64(c.System.CacheQuota)))
+	}
+	if c.System.CacheShare {
+		args = append(args, "--cache-share")
+	}
+	for _, d := range c.System.CacheFrom {
+		args = append(args, "--cache-from", d)
+	}
+	if c.System.SiteCache != "" {
+		args = append(args, "--site-cache", c.System.SiteCache)
+	}
 	for _, d := range c.System.Writable {
 		args = append(args, "--writable", d)
 	}

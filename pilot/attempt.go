@@ -166,6 +166,9 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	a.report.Verdict, a.report.Evidence = a.outcome.Verdict, a.outcome.Evidence
 	a.report.ExitCode, a.report.Signal = a.outcome.ExitCode, a.outcome.Signal
 	a.report.Usage, a.report.Statistics, a.report.Modules = a.outcome.Usage, a.outcome.Statistics, a.outcome.Modules
+	if err := a.sound(); err != nil {
+		return err
+	}
 	if a.outcome.Verdict != protocol.VerdictOK {
 		return nil
 	}

@@ -56,6 +56,7 @@ func (p *Pilot) add(r *protocol.ExchangeRequest) {
 	if r.Want > 0 {
 		r.Cached = p.held()
 	}
+	r.Cache = p.cacheFigures()
 	size := 0
 	for i := range r.Reports {
 		size += len(r.Reports[i].Body)
@@ -106,6 +107,20 @@ func progressSize(p *protocol.Progress) int {
 // pilots of the node change, too.
 const lookEvery = time.Minute
 
+// cacheFigures are what the cache has done, if the coordinators have not heard it.
+// Only the loop calls it.
+func (p *Pilot) cacheFigures() *protocol.CacheFigures {
+	st := p.cache.Stats()
+	now := protocol.CacheFigures{
+		Hits: st.Hits, Misses: st.Misses, Evicted: st.Evicted, Quarantined: st.Quarantined,
+		Saved: st.HitBytes, Neighbour: st.NeighbourBytes, Site: st.SiteBytes, Far: st.FarBytes,
+	}
+	if now == p.told {
+		return nil
+	}
+	return &now
+}
+
 // held are digests the cache held a moment ago. Only the loop calls it.
 func (p *Pilot) held() []protocol.Digest {
 	if p.looked.IsZero() || time.Since(p.looked) >= lookEvery {
@@ -116,6 +131,9 @@ func (p *Pilot) held() []protocol.Digest {
 
 // heard takes the answer to a request.
 func (p *Pilot) heard(r *protocol.ExchangeRequest, reply *protocol.ExchangeReply) {
+	if r.Cache != nil {
+		p.told = *r.Cache
+	}
 	p.change(func(c *Conversation) []Effect {
 		// What was cut off is told again: behind a hole, coordinators keep nothing of
 		// what was before.

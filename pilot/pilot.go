@@ -33,8 +33,13 @@ type Config struct {
 	// Scratch is where attempts run, Cache what pilots of this node share, Spool where
 	// undelivered reports wait. All are made if needed.
 	Scratch, Cache, Spool string
-	// CacheQuota bounds the cache; 0 is no bound but the disk.
+	// CacheQuota bounds the cache; 0 is no bound but the disk. CacheShare lets other
+	// users of the node read its software, CacheFrom are directories of such users, and
+	// SiteCache is the address of the site's cache; empty without.
 	CacheQuota protocol.ByteSize
+	CacheShare bool
+	CacheFrom  []string
+	SiteCache  string
 	// Offer caps what is measured: what the batch system granted. Zero fields do not.
 	Offer protocol.Resources
 	// Tags are the site's own, added to those found on the node.
@@ -90,6 +95,7 @@ type Pilot struct {
 	offer     protocol.Resources   // as measured; set before the first attempt
 	cached    []protocol.Digest    // what the cache held when it was looked at
 	looked    time.Time
+	told      protocol.CacheFigures // what coordinators have heard of the cache
 
 	slotEnd time.Time // of the batch slot; zero is not known
 
@@ -222,6 +228,7 @@ func (p *Pilot) instant() Instant { return Instant{time.Now(), p.now()} }
 
 // clean removes what the pilot had on the node for itself.
 func (p *Pilot) clean() {
+	p.cache.Close()
 	if err := errors.Join(os.RemoveAll(p.scratch), p.claim.Close()); err != nil {
 		p.logger.Warn("scratch directory stays", "err", err)
 	}
@@ -253,7 +260,7 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 		c.Logger.Warn("payloads have no "+session.Tool, "err", err)
 		p.tool = ""
 	}
-	if p.cache, err = cache.Open(cache.Config{Dir: c.Cache, Quota: c.CacheQuota, Logger: c.Logger}); err != nil {
+	if p.cache, err = openCache(&c, p.scratch, link); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
 	if p.spool, err = spool.Open(c.Spool); err != nil {
@@ -313,6 +320,9 @@ func measureOptions(c *Config) hardware.Options {
 // converse exchanges until it is time to leave.
 func (p *Pilot) converse(ctx context.Context) error {
 	defer p.work.Wait()
+	scrubbing, stop := context.WithCancel(ctx)
+	defer stop()
+	p.work.Go(func() { p.cache.Scrub(scrubbing) })
 	late := time.AfterFunc(leaveWithin, p.end)
 	late.Stop()
 	defer late.Stop()
@@ -499,21 +509,11 @@ func (p *Pilot) catalog() *Catalog {
 	}
 }
 
-// stored reads a small file of the coordinators' store through the cache.
-func (p *Pilot) stored(ctx context.Context, d protocol.Digest) ([]byte, error) {
-	source := cache.Source{Name: "coordinator", Open: func(ctx context.Context) (io.ReadCloser, error) { return p.link.GetBlob(ctx, d) }}
-	entry, err := p.cache.Blob(ctx, d, []cache.Source{source})
-	if err != nil {
-		return nil, err
-	}
-	defer entry.Release()
-	return os.ReadFile(entry.Path)
-}
-
 // leave says good-bye and delivers what is left in the spool.
 func (p *Pilot) leave(ctx context.Context, request *protocol.ExchangeRequest) error {
 	ctx, cancel := p.lasting(ctx, 10*time.Second)
 	defer cancel()
+	request.Cache = p.cacheFigures()
 	if reports, err := p.spool.Pending(protocol.MaxReports); err == nil {
 		request.Reports = reports
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -111,18 +112,48 @@ func (a *Attempt) tree(ctx context.Context, r *steering.ExpandedResource) (strin
 	if err != nil {
 		return "", fmt.Errorf("resource %s: checksum: %w", r.Local, err)
 	}
-	return a.unpacked(ctx, d, a.Mover.Source(r.Remote))
+	return a.unpacked(ctx, d, a.Mover.Sources(d, r.Remote)...)
 }
 
 // unpacked has the tree of a tarball unpacked and keeps it in use until the attempt
-// is over.
-func (a *Attempt) unpacked(ctx context.Context, d protocol.Digest, from cache.Source) (string, error) {
-	e, err := a.Cache.Tree(ctx, d, []cache.Source{from})
+// is over. Where the cache has no room, the attempt has it in its own directory.
+func (a *Attempt) unpacked(ctx context.Context, d protocol.Digest, from ...cache.Source) (string, error) {
+	e, err := a.Cache.Tree(ctx, d, from)
+	if errors.Is(err, cache.ErrNoSpace) {
+		a.Logger.Warn("cache is full; unpacking past it", "digest", d, "err", err)
+		return a.ownTree(ctx, d, from)
+	}
 	if err != nil {
 		return "", err
 	}
 	a.inUse = append(a.inUse, e)
 	return e.Path, nil
+}
+
+// ownTree is a tree in the attempt's directory.
+func (a *Attempt) ownTree(ctx context.Context, d protocol.Digest, sources []cache.Source) (string, error) {
+	dir := filepath.Join(a.Dir, "software", d.Hex())
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil // unpacked for an earlier tray
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", err
+	}
+	// Beside and renamed: what an error leaves is not taken for the tree.
+	if err := a.Cache.Unpack(ctx, d, sources, dir+".part"); err != nil {
+		return "", err
+	}
+	return dir, os.Rename(dir+".part", dir)
+}
+
+// sound refuses what a payload did in software that went bad meanwhile.
+func (a *Attempt) sound() error {
+	for _, e := range a.inUse {
+		if !e.Intact() {
+			return fmt.Errorf("%w: %v was found to be damaged while the task ran from it", errSoftware, e.Digest)
+		}
+	}
+	return nil
 }
 
 // resourceInput is a resource that is a plain file, as an input.

@@ -240,6 +240,46 @@ func (q *Requirements) ReadCanon(r *canon.Reader) {
 }
 
 // WriteCanon implements canon.Writable.
+func (c *CacheFigures) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.UintIf(1, c.Hits)
+	m.UintIf(2, c.Misses)
+	m.UintIf(3, c.Evicted)
+	m.UintIf(4, c.Quarantined)
+	m.IntIf(5, int64(c.Saved))
+	m.IntIf(6, int64(c.Neighbour))
+	m.IntIf(7, int64(c.Site))
+	m.IntIf(8, int64(c.Far))
+}
+
+// ReadCanon implements canon.Readable.
+func (c *CacheFigures) ReadCanon(r *canon.Reader) {
+	*c = CacheFigures{}
+	for f := r.Map(); f.Next(); {
+		switch f.Key {
+		case 1:
+			c.Hits = r.Uint64()
+		case 2:
+			c.Misses = r.Uint64()
+		case 3:
+			c.Evicted = r.Uint64()
+		case 4:
+			c.Quarantined = r.Uint64()
+		case 5:
+			c.Saved = ByteSize(r.Int())
+		case 6:
+			c.Neighbour = ByteSize(r.Int())
+		case 7:
+			c.Site = ByteSize(r.Int())
+		case 8:
+			c.Far = ByteSize(r.Int())
+		default:
+			r.Fail()
+		}
+	}
+}
+
+// WriteCanon implements canon.Writable.
 func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	m := w.Map()
 	canon.ListIf(m, 1, e.Held)
@@ -253,6 +293,9 @@ func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	m.BoolIf(9, e.Leaving)
 	m.TextIf(10, e.Reason)
 	canon.ListIf(m, 11, e.Progress)
+	if e.Cache != nil {
+		m.Item(12, e.Cache)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -282,6 +325,9 @@ func (e *ExchangeRequest) ReadCanon(r *canon.Reader) {
 			e.Reason = r.Text()
 		case 11:
 			e.Progress = canon.List[Progress](r)
+		case 12:
+			e.Cache = new(CacheFigures)
+			e.Cache.ReadCanon(r)
 		default:
 			r.Fail()
 		}

@@ -107,6 +107,66 @@ type ExchangeRequest struct {
 	Reason  string `cbor:"10,keyasint,omitempty"`
 	// Progress is what payloads say of themselves, of those that do; at most MaxHeld.
 	Progress []Progress `cbor:"11,keyasint,omitempty"`
+	// Cache is what the pilot's cache has done so far; nil says nothing new. Like
+	// Progress it is leader memory.
+	Cache *CacheFigures `cbor:"12,keyasint,omitempty"`
+}
+
+// CacheFigures are what a pilot's cache has done since the pilot began.
+type CacheFigures struct {
+	Hits        uint64 `cbor:"1,keyasint,omitempty" json:"hits"`
+	Misses      uint64 `cbor:"2,keyasint,omitempty" json:"misses"`
+	Evicted     uint64 `cbor:"3,keyasint,omitempty" json:"evicted"`
+	Quarantined uint64 `cbor:"4,keyasint,omitempty" json:"quarantined"`
+	// Saved are bytes that did not have to be fetched at all; the others came from other
+	// users' caches on the node, from the site's cache, and from coordinators and origins.
+	Saved     ByteSize `cbor:"5,keyasint,omitempty" json:"saved"`
+	Neighbour ByteSize `cbor:"6,keyasint,omitempty" json:"from_neighbour"`
+	Site      ByteSize `cbor:"7,keyasint,omitempty" json:"from_site"`
+	Far       ByteSize `cbor:"8,keyasint,omitempty" json:"from_far"`
+}
+
+// maxFigure is what no cache does in the life of a pilot.
+const maxFigure = 1 << 50
+
+// each lists the figures.
+func (c *CacheFigures) each() [8]uint64 {
+	return [...]uint64{c.Hits, c.Misses, c.Evicted, c.Quarantined, uint64(c.Saved), uint64(c.Neighbour), uint64(c.Site), uint64(c.Far)}
+}
+
+// Check refuses figures that cannot be.
+func (c *CacheFigures) Check() error {
+	for _, n := range c.each() {
+		if n > maxFigure {
+			return fmt.Errorf("a cache's figure of %d, limit %d", n, uint64(maxFigure))
+		}
+	}
+	return nil
+}
+
+// Since is what was added to earlier figures; all of it where those were no smaller.
+func (c *CacheFigures) Since(earlier *CacheFigures) CacheFigures {
+	now, then := c.each(), earlier.each()
+	for i := range now {
+		if now[i] < then[i] {
+			return *c
+		}
+		now[i] -= then[i]
+	}
+	return figuresOf(now)
+}
+
+// Add adds figures.
+func (c *CacheFigures) Add(more *CacheFigures) {
+	sum := c.each()
+	for i, n := range more.each() {
+		sum[i] += n
+	}
+	*c = figuresOf(sum)
+}
+
+func figuresOf(n [8]uint64) CacheFigures {
+	return CacheFigures{n[0], n[1], n[2], n[3], ByteSize(n[4]), ByteSize(n[5]), ByteSize(n[6]), ByteSize(n[7])}
 }
 
 // Limits of an exchange, enforced before anything is proposed.

@@ -82,6 +82,9 @@ func newRoot() *cobra.Command {
 	f.StringVar(&o.cache, "cache", "", "directory of software and inputs that pilots of this node share")
 	f.StringVar(&o.spool, "spool", "", "directory for reports that could not be delivered")
 	f.Int64Var(&o.cacheQuota, "cache-quota", 0, "bytes the cache may hold; 0 is no bound but the disk")
+	f.StringSliceVar(&o.cacheFrom, "cache-from", nil, "cache directory of another user of this node, who shares it, to copy software from")
+	f.BoolVar(&o.cacheShare, "cache-share", false, "let other users of this node read the software in the cache")
+	f.StringVar(&o.siteCache, "site-cache", "", "address of the site's cache, https://host:port")
 	f.IntVar(&o.cores, "cores", 0, "offer at most so many cores")
 	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
 	f.Int64Var(&o.disk, "disk", 0, "offer at most so much scratch disk, in bytes")
@@ -105,7 +108,9 @@ type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
 	cacheQuota, memory, disk, maxOutput                                  int64
 	cores                                                                int
-	tags, hide, writable, publishers                                     []string
+	tags, hide, writable, publishers, cacheFrom                          []string
+	cacheShare                                                           bool
+	siteCache                                                            string
 	gpuTest                                                              string
 	cards                                                                []string
 	walltime, idle                                                       time.Duration
@@ -147,6 +152,7 @@ func (o *options) run(ctx context.Context) error {
 		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, Logger: logger},
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
+		CacheFrom: o.cacheFrom, CacheShare: o.cacheShare, SiteCache: o.siteCache,
 		Offer: protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"floe/glidein"
@@ -253,7 +254,7 @@ type siteLink struct {
 	dir   string
 	known siteCluster
 	key   crypto.Signer
-	cert  *tls.Certificate
+	cert  atomic.Pointer[tls.Certificate]
 }
 
 func openSite(dir string, logger *slog.Logger) (*siteLink, error) {
@@ -275,12 +276,14 @@ func openSite(dir string, logger *slog.Logger) (*siteLink, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.cert, err = transport.AssembleCertificate(chain, s.key); err != nil {
+	cert, err := transport.AssembleCertificate(chain, s.key)
+	if err != nil {
 		return nil, err
 	}
+	s.cert.Store(cert)
 	s.Client, err = transport.NewClient(transport.ClientConfig{
 		Cluster: s.known.Cluster, Door: transport.DoorSite, Addresses: s.known.Addresses, Pins: []protocol.Digest{s.known.Pin},
-		Certificate: func() (*tls.Certificate, error) { return s.cert, nil }, Proxy: http.ProxyFromEnvironment,
+		Certificate: func() (*tls.Certificate, error) { return s.cert.Load(), nil }, Proxy: http.ProxyFromEnvironment,
 		UserAgent: "floe-glidein/" + protocol.Version, Logger: logger,
 	})
 	return s, err
@@ -315,7 +318,7 @@ func (s *siteLink) Launch(ctx context.Context, request *protocol.LaunchRequest) 
 
 // renew replaces the certificate when half of its life is over.
 func (s *siteLink) renew(ctx context.Context) error {
-	leaf := s.cert.Leaf
+	leaf := s.cert.Load().Leaf
 	if time.Now().Before(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)) {
 		return nil
 	}
@@ -331,6 +334,6 @@ func (s *siteLink) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.cert = cert
+	s.cert.Store(cert)
 	return saveSite(s.dir, &s.known, reply.Certificate)
 }

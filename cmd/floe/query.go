@@ -400,6 +400,14 @@ func printStatistics(p *printer, s *protocol.StatisticsReply) error {
 
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 7, 64) }
 
+// hitRate is how much of what a pilot asked its cache for was there.
+func hitRate(c *protocol.CacheFigures) string {
+	if c == nil || c.Hits+c.Misses == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d/%d", c.Hits, c.Hits+c.Misses)
+}
+
 func pilotsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "pilots", Short: "List the pilots that are there now", Args: exactArgs(),
@@ -409,11 +417,11 @@ func pilotsCommand() *cobra.Command {
 				for _, x := range page.Pilots {
 					rows = append(rows, []string{
 						string(x.ID), string(x.Site), visible(x.Host), x.State, fmt.Sprint(x.Resources.Cores), x.Resources.Memory.String(),
-						fmt.Sprint(len(x.Resources.GPUs)), fmt.Sprint(len(x.Leases)), firstOf(x.Transport, "-"), moment(x.LastSeen),
+						fmt.Sprint(len(x.Resources.GPUs)), fmt.Sprint(len(x.Leases)), firstOf(x.Transport, "-"), moment(x.LastSeen), hitRate(x.Cache),
 					})
 				}
 				defer p.more(page.Next)
-				return p.rows([]string{"pilot", "site", "host", "state", "cores", "memory", "gpus", "tasks", "transport", "last seen"}, rows)
+				return p.rows([]string{"pilot", "site", "host", "state", "cores", "memory", "gpus", "tasks", "transport", "last seen", "cache hits"}, rows)
 			})
 		},
 	}

@@ -47,6 +47,7 @@ func (s *Server) describePilot(p *state.Pilot) protocol.Pilot {
 	}
 	if seen, over := s.core.watch.presence(p.ID); !seen.IsZero() {
 		reply.LastSeen, reply.Transport = seen.UnixMilli(), over
+		reply.Cache, _ = s.core.watch.caches(p.ID)
 	}
 	return reply
 }

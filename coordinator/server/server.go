@@ -235,6 +235,13 @@ func (s *Server) Observe(events []state.Event) {
 // Parked is how many exchanges wait here for work.
 func (s *Server) Parked() int { return s.core.parked.count() }
 
+// Caches are what the caches of all pilots have done since this coordinator knows of
+// them: it hears of them while it leads.
+func (s *Server) Caches() protocol.CacheFigures {
+	_, all := s.core.watch.caches("")
+	return all
+}
+
 // metrics gives the figures of this coordinator in Prometheus' text form.
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
 	if s.Metrics == nil {

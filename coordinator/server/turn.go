@@ -77,6 +77,7 @@ func (c *Core) Begin(now time.Time, caller *transport.Caller, request *protocol.
 	for i := range request.Progress {
 		c.watch.told(pilot.ID, &request.Progress[i])
 	}
+	c.watch.tell(pilot.ID, request.Cache)
 	x := &Exchange{
 		core: c, pilot: pilot, transport: caller.Transport, request: request, reply: &protocol.ExchangeReply{Next: c.pace()},
 		stage: stageReports,
@@ -463,6 +464,11 @@ func checkExchange(r *protocol.ExchangeRequest) error {
 		return protocol.Errorf(protocol.CodeTooLarge, "%d cached digests, limit %d", len(r.Cached), protocol.MaxCached)
 	case r.Wait < 0 || r.Wait > protocol.MaxWait:
 		return protocol.Errorf(protocol.CodeBadRequest, "wait of %d s, limit %d", r.Wait, protocol.MaxWait)
+	}
+	if r.Cache != nil {
+		if err := r.Cache.Check(); err != nil {
+			return protocol.Errorf(protocol.CodeBadRequest, "%v", err)
+		}
 	}
 	for _, t := range r.Logs {
 		if len(t.Data) > protocol.MaxLogTail || t.Offset < 0 {

@@ -19,6 +19,7 @@ type watch struct {
 	mu     sync.Mutex
 	leases map[protocol.LeaseID]*watchedLease // guarded by mu
 	pilots map[protocol.PilotID]*watchedPilot // guarded by mu
+	cached protocol.CacheFigures              // of all pilots since this process began; guarded by mu
 }
 
 type watchedLease struct {
@@ -38,6 +39,10 @@ type watchedPilot struct {
 	seen      time.Time
 	transport string
 	leaving   bool
+	// cache is what it has said of its cache. What it had done before this coordinator
+	// led is known with its first word only, and not counted again.
+	cache    *protocol.CacheFigures
+	followed bool
 }
 
 func newWatch(t Timing) *watch {
@@ -78,7 +83,7 @@ func (w *watch) observeLocked(now time.Time, e *state.Event) {
 	case *state.AttemptCleaned:
 		delete(w.leases, b.Lease)
 	case *state.PilotEnrolled:
-		w.pilots[b.Pilot] = &watchedPilot{seen: now}
+		w.pilots[b.Pilot] = &watchedPilot{seen: now, followed: true}
 	case *state.PilotLeft:
 		delete(w.pilots, b.Pilot)
 	}
@@ -129,6 +134,36 @@ func (w *watch) heard(now time.Time, pilot protocol.PilotID, transport string) {
 	if p := w.pilots[pilot]; p != nil {
 		p.seen, p.transport = now, transport
 	}
+}
+
+// tell takes what a pilot says of its cache.
+func (w *watch) tell(pilot protocol.PilotID, said *protocol.CacheFigures) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pilots[pilot]
+	if p == nil || said == nil {
+		return
+	}
+	if p.cache == nil {
+		p.cache = new(protocol.CacheFigures)
+	}
+	if p.followed {
+		more := said.Since(p.cache)
+		w.cached.Add(&more)
+	}
+	*p.cache, p.followed = *said, true
+}
+
+// caches are the figures of one pilot's cache, nil where none are known, and the sum
+// of what all have done since this coordinator knows of them.
+func (w *watch) caches(pilot protocol.PilotID) (of *protocol.CacheFigures, all protocol.CacheFigures) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.pilots[pilot]; p != nil && p.cache != nil {
+		copied := *p.cache
+		of = &copied
+	}
+	return of, w.cached
 }
 
 // renew notes that a pilot holds a lease in a phase.

@@ -278,3 +278,41 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// TestCachesAreSummedUp: what pilots have done under this leader, once; each pilot's
+// figures are shown as it says them.
+func TestCachesAreSummedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		p, q := r.enrol("here"), r.enrol("there")
+		say := func(x *worker, hits uint64, saved protocol.ByteSize) {
+			t.Helper()
+			x.mustSpeak(protocol.ExchangeRequest{Cache: &protocol.CacheFigures{Hits: hits, Misses: 1, Saved: saved}})
+		}
+		say(p, 1, 10)
+		say(p, 3, 30)
+		say(p, 3, 30)
+		say(q, 5, 50)
+		p.mustSpeak(protocol.ExchangeRequest{}) // nothing new
+		if all := r.Caches(); all.Hits != 8 || all.Misses != 2 || all.Saved != 80 {
+			t.Errorf("all caches: %+v", all)
+		}
+		// A leader that has just begun has not seen what came before.
+		r.core.watch.reset(time.Now(), nil, []*state.Pilot{{ID: p.caller.Pilot}})
+		say(p, 10, 100)
+		if all := r.Caches(); all.Hits != 8 {
+			t.Errorf("what was done before counts again: %+v", all)
+		}
+		say(p, 12, 120)
+		if all := r.Caches(); all.Hits != 10 || all.Saved != 100 {
+			t.Errorf("after that: %+v", all)
+		}
+		if of, _ := r.core.watch.caches(p.caller.Pilot); of == nil || of.Hits != 12 {
+			t.Errorf("the pilot's own figures: %+v", of)
+		}
+		if _, err := p.speak(protocol.ExchangeRequest{Cache: &protocol.CacheFigures{Hits: 1 << 60}}); protocol.CodeOf(err) != protocol.CodeBadRequest {
+			t.Errorf("figures that cannot be: %v", err)
+		}
+	})
+}
