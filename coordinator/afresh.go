@@ -275,7 +275,12 @@ func (a *afresh) withLedger(ctx context.Context, do func(*history.Ledger) error)
 
 // blobs puts the files of a backup into the store.
 func (a *afresh) blobs(ctx context.Context, m *Manifest) error {
-	store, err := blob.Open(blob.Config{Dir: filepath.Join(a.config.Dir, "blobs"), Logger: a.config.Logger})
+	// What the backup holds was within the limits of its cluster, which may be others.
+	limits := map[blob.Class]blob.Limit{}
+	for _, class := range blob.Classes {
+		limits[class] = blob.Limit{Quota: protocol.MaxByteSize, MaxSize: protocol.MaxByteSize}
+	}
+	store, err := blob.Open(blob.Config{Dir: filepath.Join(a.config.Dir, "blobs"), Logger: a.config.Logger, Limits: limits})
 	if err != nil {
 		return err
 	}

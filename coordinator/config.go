@@ -32,6 +32,9 @@ type Config struct {
 	Limits replica.Limits
 	// Disk says when the disk is too full; zero takes the defaults.
 	Disk Disk
+	// FilesQuota is what steering files, modules and software may take together; zero
+	// is the store's default.
+	FilesQuota protocol.ByteSize
 	// Server are the spans after which the leader acts; zero takes the defaults.
 	Server server.Timing
 	// PromoteAfter is how long a joined coordinator must keep up before it votes.

@@ -75,7 +75,12 @@ func (n *node) open() (err error) {
 	if n.ledger, err = history.Open(history.Config{Dir: filepath.Join(c.Dir, "history"), Logger: log}); err != nil {
 		return err
 	}
-	if n.blobs, err = blob.Open(blob.Config{Dir: filepath.Join(c.Dir, "blobs"), Logger: log}); err != nil {
+	files := blob.DefaultLimit(blob.Durable)
+	if c.FilesQuota > 0 {
+		files.Quota = c.FilesQuota
+	}
+	limits := map[blob.Class]blob.Limit{blob.Durable: files}
+	if n.blobs, err = blob.Open(blob.Config{Dir: filepath.Join(c.Dir, "blobs"), Logger: log, Limits: limits}); err != nil {
 		return err
 	}
 	n.machine = &machine{

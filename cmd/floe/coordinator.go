@@ -41,6 +41,7 @@ func coordinatorCommand() *cobra.Command {
 	f.String("timing", "wan", "Raft's clocks: wan, lan, or loopback for members on one machine")
 	f.Duration("lease", 0, "how long a task's lease lasts without renewal (default 5m)")
 	f.Int64("min-free", 0, "bytes of free disk below which it neither leads nor takes submissions (default: a tenth of the disk, 1 GiB to 10 GiB)")
+	f.Int64("files-quota", 0, "bytes that steering files, modules and software may take together (default 50 GB)")
 	f.Bool("tcp-only", false, "do not serve QUIC")
 	f.String("log-level", "info", "debug, info, warn or error")
 	fetchFlags(c, fetch.DefaultHosts)
@@ -71,6 +72,11 @@ func runCoordinator(c *cobra.Command, dir string) error {
 		return usageErrorf("min-free %d: want a number of bytes", free)
 	}
 	config.Disk.Low = protocol.ByteSize(free)
+	quota, _ := f.GetInt64("files-quota")
+	if quota < 0 {
+		return usageErrorf("files-quota %d: want a number of bytes", quota)
+	}
+	config.FilesQuota = protocol.ByteSize(quota)
 	var err error
 	if config.Modules, err = fetcherOf(c, ""); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -206,6 +207,42 @@ func TestSystemSoftware(t *testing.T) {
 	}
 	if want := []string{"ann retire software", "ann publish software", "ann publish software"}; len(verbs) < 5 || cmp.Diff(want[:2], verbs[:2]) != "" {
 		t.Errorf("actions: %q", verbs)
+	}
+}
+
+// TestSystemSoftwareSurvivesItsCoordinator loses the coordinator that took the
+// tarball, with its disk, before anything ran from it.
+func TestSystemSoftwareSurvivesItsCoordinator(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.join("c2")
+	w.join("c3")
+	w.until("all three vote", func() bool {
+		members := ask[protocol.ClusterReply](w, "cluster", "status").Members
+		return len(members) == 3 && !slices.ContainsFunc(members, func(m protocol.Member) bool { return !m.Voter })
+	})
+	ann := w.publisher("ann")
+	w.ok("software", "trust", "ann", ann.key.String(), "--keys", filepath.Join(w.nodes["c1"].dir, "keys"))
+	linux := "linux-" + machine(w)
+	if r := ann.as("software", "publish", "tools", "1.0", w.tool("tool", "from the catalog"), "--platform", linux); r.code != exitOK {
+		t.Fatalf("publish: exit %d, %s", r.code, r.err)
+	}
+	// People know all three by now: their token names one, so a new one is made.
+	w.env[0] = "FLOE_TOKEN=" + strings.TrimSpace(w.ok("token", "create", "admin", "other"))
+	id := w.submit(softwareDataset, 1)
+	w.nodes["c1"].process.kill()
+	if err := os.RemoveAll(w.nodes["c1"].dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.ok("software", "verify", "tools", "1.0"); !strings.Contains(got, ": ok: signed by ann") {
+		t.Errorf("verify: %s", got)
+	}
+	w.joinSite(1, 1)
+	if code := w.finish(id); code != exitOK {
+		t.Fatalf("wait: exit %d\n%s", code, w.story())
+	}
+	if b, _ := os.ReadFile(filepath.Join(w.dir, "out", "said.0")); string(b) != "from the catalog\n" {
+		t.Errorf("it said %q", b)
 	}
 }
 
