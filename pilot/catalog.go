@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"floe/cache"
@@ -13,15 +14,13 @@ import (
 	"floe/protocol/steering"
 )
 
-// errNoBuild: none of the builds that a dataset may use runs on this node. It is no
-// fault of the node, the task or the software: they do not go together.
-var errNoBuild = errors.New("no build runs here")
-
 // Catalog is where an attempt has metaprojects from that its document gives no
 // resource for.
 type Catalog struct {
 	// Bill gives the bill of software of a digest.
 	Bill func(ctx context.Context, d protocol.Digest) (*software.Bill, error)
+	// Proof gives a version as the catalog has it now, with what proves it.
+	Proof func(ctx context.Context, name, version string) (*protocol.SoftwareProof, error)
 	// Trust is what the pilot believes, Node what it measured, without cards.
 	Trust software.Trust
 	Node  software.Node
@@ -42,6 +41,9 @@ func (a *Attempt) published(ctx context.Context, p *steering.ExpandedProject) (s
 		version = bill.Only(name)
 	}
 	builds, err := bill.Version(&a.Catalog.Trust, name, version)
+	if errors.Is(err, software.ErrUntrusted) {
+		builds, err = a.Catalog.provenAnew(ctx, bill, name, version, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errSoftware, err)
 	}
@@ -52,7 +54,9 @@ func (a *Attempt) published(ctx context.Context, p *steering.ExpandedProject) (s
 	node.GPUs = a.GPUs
 	best, why := software.Choose(builds, &node)
 	if best == nil {
-		return "", fmt.Errorf("%w: project %s %s: %s", errNoBuild, name, version, strings.Join(why, "; "))
+		// No fault of the node, the task or the software: they do not go together, and
+		// another host is better.
+		return "", fmt.Errorf("%w: project %s %s: no build runs here: %s", errSoftware, name, version, strings.Join(why, "; "))
 	}
 	a.Logger.Info("software chosen", "name", best.Build.ID().String(), "digest", best.Build.Digest)
 	address := best.URL
@@ -64,6 +68,34 @@ func (a *Attempt) published(ctx context.Context, p *steering.ExpandedProject) (s
 		return "", fmt.Errorf("%w: project %v: %w", errSoftware, best.Build.ID(), err)
 	}
 	return root, nil
+}
+
+// provenAnew verifies the builds of a bill by what the catalog says of them now: a
+// record that was restored into another cluster has bills of the former root. The
+// bytes must be the same. Where that fails, too, the error says why both did.
+func (c *Catalog) provenAnew(ctx context.Context, bill *software.Bill, name, version string, why error) ([]protocol.SignedBuild, error) {
+	proof, err := c.Proof(ctx, name, version)
+	if err != nil {
+		return nil, fmt.Errorf("%w; and asked again: %w", why, err)
+	}
+	var builds []protocol.SignedBuild
+	for i := range bill.Builds {
+		old := &bill.Builds[i].Build
+		if old.Name != name || old.Version != version {
+			continue
+		}
+		k := slices.IndexFunc(proof.Software, func(x protocol.Software) bool {
+			return x.Build.ID() == old.ID() && x.Build.Digest == old.Digest && x.Build.Size == old.Size
+		})
+		if k < 0 {
+			return nil, why
+		}
+		if _, err := c.Trust.Proven(proof, &proof.Software[k].SignedBuild); err != nil {
+			return nil, fmt.Errorf("%w; and as the catalog has it now: %w", why, err)
+		}
+		builds = append(builds, proof.Software[k].SignedBuild)
+	}
+	return builds, nil
 }
 
 // bounded is a source that gives no more than a file is known to have: one that does

@@ -28,6 +28,8 @@ type testCatalog struct {
 	root *x509.Certificate
 	key  ed25519.PrivateKey
 	bill software.Bill
+	// proof is what the catalog says when it is asked.
+	proof func() (*protocol.SoftwareProof, error)
 }
 
 func newTestCatalog(t *testing.T, b *bench) *testCatalog {
@@ -41,7 +43,9 @@ func newTestCatalog(t *testing.T, b *bench) *testCatalog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &testCatalog{b: b}
+	c := &testCatalog{b: b, proof: func() (*protocol.SoftwareProof, error) {
+		return nil, protocol.Errorf(protocol.CodeNotFound, "the catalog is empty")
+	}}
 	if c.root, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +60,7 @@ func newTestCatalog(t *testing.T, b *bench) *testCatalog {
 	c.bill = software.Bill{Root: der, Certificates: [][]byte{certificate}}
 	b.lease.Software = protocol.DigestOf([]byte("bill"))
 	b.catalog = &Catalog{
+		Proof: func(context.Context, string, string) (*protocol.SoftwareProof, error) { return c.proof() },
 		Bill:  func(context.Context, protocol.Digest) (*software.Bill, error) { return &c.bill, nil },
 		Trust: software.Trust{Cluster: "ice", Pin: protocol.DigestOf(c.root.RawSubjectPublicKeyInfo)},
 		Node:  software.Node{Platform: "debian_12-x86_64-glibc2.36", Tags: []string{"x86-64-v1", "x86-64-v2"}},
@@ -114,7 +119,7 @@ func TestAttemptsUsePublishedSoftware(t *testing.T) {
 		}, protocol.VerdictOK, "any linux"},
 		"no build for the node": {func(b *bench, _ *testCatalog) {
 			b.catalog.Node = software.Node{Platform: "debian_12-aarch64-glibc2.36"}
-		}, protocol.VerdictSite, "linux-x86_64: this node is debian_12-aarch64-glibc2.36"},
+		}, protocol.VerdictSoftware, "no build runs here: linux-x86_64-v2: this node is debian_12-aarch64-glibc2.36"},
 		"another version": {func(_ *bench, c *testCatalog) {
 			for i := range c.bill.Builds {
 				c.bill.Builds[i].Build.Version = "1.1"
@@ -160,6 +165,44 @@ func TestAttemptsUsePublishedSoftware(t *testing.T) {
 			}
 			if report.Verdict != c.verdict || !strings.Contains(told, c.says) {
 				t.Errorf("verdict %v, %q; want %v with %q", report.Verdict, told, c.verdict, c.says)
+			}
+		})
+	}
+}
+
+// A record that was restored into another cluster has bills of the former root. What
+// publishers have signed anew is taken if it is the same bytes, and nothing else is.
+func TestPublishedSoftwareAfterARestore(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		change  func(*protocol.SoftwareProof)
+		verdict protocol.Verdict
+	}{
+		"signed anew":            {func(*protocol.SoftwareProof) {}, protocol.VerdictOK},
+		"not signed anew":        {func(p *protocol.SoftwareProof) { p.Software = nil }, protocol.VerdictSoftware},
+		"other bytes":            {func(p *protocol.SoftwareProof) { p.Software[0].Build.Digest[0] ^= 1 }, protocol.VerdictSoftware},
+		"another signature":      {func(p *protocol.SoftwareProof) { p.Software[0].Signature[0] ^= 1 }, protocol.VerdictSoftware},
+		"a root of its own":      {func(p *protocol.SoftwareProof) { p.Root = []byte("root") }, protocol.VerdictSoftware},
+		"without a certificate":  {func(p *protocol.SoftwareProof) { p.Publishers = nil }, protocol.VerdictSoftware},
+		"a build for others too": {func(p *protocol.SoftwareProof) { p.Software = append(p.Software, p.Software[0]) }, protocol.VerdictOK},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			former := newTestCatalog(t, b)
+			former.publish("any", "still here")
+			bill := former.bill
+			now := newTestCatalog(t, b) // with another root and other keys, which the pilot now trusts
+			now.publish("any", "still here")
+			proof := &protocol.SoftwareProof{
+				Software: []protocol.Software{{SignedBuild: now.bill.Builds[0]}}, Root: now.bill.Root,
+				Publishers: []protocol.Publisher{{User: "ann", Certificate: now.bill.Certificates[0]}},
+			}
+			c.change(proof)
+			now.bill = bill
+			now.proof = func() (*protocol.SoftwareProof, error) { return proof, nil }
+			if report := b.run(t.Context(), usesTools); report.Verdict != c.verdict {
+				t.Errorf("verdict %v, %s; want %v", report.Verdict, report.Evidence, c.verdict)
 			}
 		})
 	}

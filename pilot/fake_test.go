@@ -52,6 +52,10 @@ func (f *fakeCoordinators) ID() protocol.PilotID    { return f.id }
 func (f *fakeCoordinators) Key() ed25519.PrivateKey { return f.key }
 func (f *fakeCoordinators) Close()                  {}
 
+func (f *fakeCoordinators) Software(context.Context, string, string) (*protocol.SoftwareProof, error) {
+	return nil, protocol.Errorf(protocol.CodeNotFound, "the catalog is empty")
+}
+
 func (f *fakeCoordinators) Enrol(context.Context, protocol.EnrolRequest) (*protocol.EnrolReply, error) {
 	return &protocol.EnrolReply{Site: "here"}, nil
 }

@@ -166,6 +166,18 @@ func (l *Link) Exchange(ctx context.Context, request *protocol.ExchangeRequest) 
 	return reply, nil
 }
 
+// Software shows a version of the catalog as it is now. Nothing of it is verified.
+func (l *Link) Software(ctx context.Context, name, version string) (*protocol.SoftwareProof, error) {
+	ctx, cancel := context.WithTimeout(ctx, softwareWithin)
+	defer cancel()
+	proof := new(protocol.SoftwareProof)
+	path := "/v1/software/" + url.PathEscape(name) + "/" + url.PathEscape(version)
+	return proof, l.client.CallJSON(ctx, http.MethodGet, path, nil, proof, transport.Idempotent())
+}
+
+// softwareWithin is how long the catalog may take to answer: several elections.
+const softwareWithin = time.Minute
+
 // PutBlob stores bytes for a lease. body is read once; where it can be rewound,
 // an unknown outcome is repeated.
 func (l *Link) PutBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error {

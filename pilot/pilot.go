@@ -116,6 +116,7 @@ type Coordinators interface {
 	Renew(ctx context.Context) error
 	Exchange(ctx context.Context, r *protocol.ExchangeRequest) (*protocol.ExchangeReply, error)
 	GetBlob(ctx context.Context, d protocol.Digest) (io.ReadCloser, error)
+	Software(ctx context.Context, name, version string) (*protocol.SoftwareProof, error)
 	PutBlob(ctx context.Context, lease *protocol.Lease, class string, d protocol.Digest, size protocol.ByteSize, body io.Reader) error
 	Close()
 }
@@ -504,6 +505,7 @@ func (p *Pilot) catalog() *Catalog {
 			}
 			return software.DecodeBill(text)
 		},
+		Proof: p.link.Software,
 		Trust: software.Trust{Cluster: ticket.Cluster, Pin: ticket.Pin, Publishers: p.config.Publishers},
 		Node:  software.Node{Platform: p.offer.OS, Tags: p.offer.Tags},
 	}

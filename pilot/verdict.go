@@ -25,8 +25,6 @@ func verdictOf(ctx context.Context, err error) protocol.Verdict {
 		return protocol.VerdictPreempted // by the fence, too, as for a payload that runs
 	}
 	switch {
-	case errors.Is(err, errNoBuild):
-		return protocol.VerdictSite
 	case errors.Is(err, errSoftware):
 		return protocol.VerdictSoftware
 	case errors.Is(err, errDocument):

@@ -99,14 +99,14 @@ func (p *Platform) libc(word string) error {
 		for part := range strings.SplitSeq(digits, ".") {
 			n, err := strconv.Atoi(part)
 			if err != nil || n < 0 || n > 9999 || part != strconv.Itoa(n) {
-				return fmt.Errorf("C library %q: want %s and a version, such as 2.28", word, name)
+				return fmt.Errorf("library %q: want %s and a version, such as 2.28", word, name)
 			}
 			p.Version = append(p.Version, n)
 		}
 		p.Libc = name
 		return nil
 	}
-	return fmt.Errorf("C library %q: want glibc or musl and a version, such as glibc2.28", word)
+	return fmt.Errorf("library %q: want glibc or musl and a version, such as glibc2.28", word)
 }
 
 // String writes the text that ParsePlatform reads.

@@ -64,7 +64,7 @@ var Table = []Rule{
 	// Software. A name is of whoever publishes under it first, and of a group; only
 	// whoever has the root's key can certify a publisher's.
 	{Pattern: "GET /v1/software", Any: People | Site},
-	{Pattern: "GET /v1/software/{name}/{version}", Any: People | Site},
+	{Pattern: "GET /v1/software/{name}/{version}", Any: People | Site | Pilot},
 	{Pattern: "POST /v1/software", Any: Operators, Own: Producer},
 	{Pattern: "POST /v1/software/{name}/{version}/actions", Any: Operators, Own: Producer},
 	{Pattern: "GET /v1/publishers", Any: People | Site},

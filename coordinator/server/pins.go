@@ -54,6 +54,15 @@ func (s *Server) pinSoftware(doc *steering.Document, in steering.CompileInput, p
 	if problems.HasErrors() {
 		return nil, problems
 	}
+	// In a record that was restored signatures and certificates may be those of another
+	// cluster: then tasks would fail one after the other.
+	if _, err := p.bill.Verified(s.trust()); err != nil {
+		at := uses[0].Position
+		return nil, append(problems, steering.Problem{
+			Line: at.Line, Column: at.Column, Severity: steering.SeverityError,
+			Message: fmt.Sprintf("published software: %v; if this cluster was restored from the backup of another, its publishers must be certified again", err),
+		})
+	}
 	p.bill.Sort()
 	return p, append(problems, p.require(doc, plan)...)
 }
@@ -92,10 +101,7 @@ func (p *softwarePins) find(m *state.Machine, u *steering.ProjectUse) (v softwar
 		return v, "", why
 	}
 	for _, x := range active {
-		publisher, known := m.Publisher(x.Item.Key)
-		if !known {
-			continue // the record keeps every key that signed something
-		}
+		publisher, _ := m.Publisher(x.Item.Key) // the record keeps every key that signed something
 		p.versions[v] = append(p.versions[v], x.Item.Build)
 		p.bill.Builds = append(p.bill.Builds, x.Item)
 		if !slices.ContainsFunc(p.bill.Certificates, func(c []byte) bool { return slices.Equal(c, publisher.Certificate) }) {

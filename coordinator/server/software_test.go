@@ -386,6 +386,30 @@ func TestSoftwareThatRunsNowhere(t *testing.T) {
 	}
 }
 
+// A record that was restored from another cluster's has certificates of its root.
+// Nothing is submitted until the publisher is certified again.
+func TestSoftwareOfARestoredRecord(t *testing.T) {
+	t.Parallel()
+	former, r := newCatalogRig(t), newCatalogRig(t)
+	theirs := former.publisher("ada")
+	r.do(&state.PutPublisher{User: "ada", Key: theirs.public(), Certificate: theirs.certificate("test")})
+	for _, name := range []string{"icetray", "gcd"} {
+		r.do(&state.PublishSoftware{Item: theirs.build(name, "1.0", "any", name).SignedBuild})
+	}
+	ada := &publisher{r: r, name: "ada", who: r.person("ada", "producer"), key: theirs.key}
+	submit := func() error {
+		return r.ask(ada.who, "POST", "/v1/datasets", protocol.SubmitRequest{Key: protocol.RandomText(10), Steering: withProjects, Jobs: 1}, nil)
+	}
+	var e *protocol.Error
+	if err := submit(); !errors.As(err, &e) || !strings.Contains(strings.Join(e.Details, "\n"), "certified again") {
+		t.Errorf("before: %v; want it refused", err)
+	}
+	r.mustAsk(r.person("root", "admin"), "POST", "/v1/publishers", protocol.PutPublisherRequest{Certificate: ada.certificate("test")}, nil)
+	if err := submit(); err != nil {
+		t.Errorf("after: %v", err)
+	}
+}
+
 // A name that somebody else took between judging and publishing stays theirs.
 func TestTwoPublishersOfOneName(t *testing.T) {
 	t.Parallel()

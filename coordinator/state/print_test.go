@@ -210,6 +210,9 @@ func catalog(m *Machine) string {
 		if s.Retired != 0 {
 			b.WriteString(", retired")
 		}
+		if c := s.Item.Build.Cluster; c != "ice" {
+			b.WriteString(", signed for " + c)
+		}
 		b.WriteByte('\n')
 	}
 	for p := range m.Publishers() {

@@ -105,6 +105,9 @@ func (s *scenario) command() Command {
 	case "publish":
 		name, version, _ := strings.Cut(s.first(), "/")
 		item := sampleBuild(by.Actor, name, version, s.word("platform"), s.word("content"))
+		if w := s.word("cluster"); w != "" {
+			item.Build.Cluster = w
+		}
 		if w := s.word("with"); w != "" {
 			item.Key = publisherKey(w)
 		}

@@ -10,7 +10,8 @@ import (
 
 // PublishSoftware puts a build into the catalog, for good: another digest under the
 // same name, version and platform is refused with CodeConflict, the same one is
-// answered as at first. The server has verified its signature.
+// answered as at first. Only a signature for another cluster, from which the record
+// was restored, gives way to one for this. The server has verified the signature.
 type PublishSoftware struct {
 	By   Action               `cbor:"1,keyasint"`
 	Item protocol.SignedBuild `cbor:"2,keyasint"`
@@ -176,10 +177,11 @@ func (r *RevokePublisher) Validate() error {
 func (p *PublishSoftware) apply(m *Machine) Answer {
 	b := &p.Item.Build
 	id := b.ID()
-	if old, known := m.software.Get(softwareKey(id)); known {
-		if has := &old.Item.Build; has.Digest != b.Digest {
-			return refuse(protocol.CodeConflict, fmt.Sprintf("%v is %v, published by %s: what is published never changes; give %v another version", id, has.Digest, has.Publisher, b.Digest))
-		}
+	old, again := m.software.Get(softwareKey(id))
+	switch {
+	case again && old.Item.Build.Digest != b.Digest:
+		return refuse(protocol.CodeConflict, fmt.Sprintf("%v is %v, published by %s: what is published never changes; give %v another version", id, old.Item.Build.Digest, old.Item.Build.Publisher, b.Digest))
+	case again && old.Item.Build.Cluster == b.Cluster:
 		return Answer{Reason: "published before"}
 	}
 	publisher, known := m.publishers.Get(string(p.Item.Key))
@@ -188,12 +190,20 @@ func (p *PublishSoftware) apply(m *Machine) Answer {
 		return refuse(protocol.CodeForbidden, fmt.Sprintf("the key %v is not certified for %s in this cluster", p.Item.Key, b.Publisher))
 	case publisher.Revoked != 0:
 		return refuse(protocol.CodeForbidden, fmt.Sprintf("the key %v of %s was revoked", p.Item.Key, publisher.User))
-	case m.software.Len() >= MaxSoftware:
+	case !again && m.software.Len() >= MaxSoftware:
 		return refuse(protocol.CodeTooLarge, fmt.Sprintf("the catalog is full: %d builds", MaxSoftware))
 	}
 	owner, group, known := m.SoftwareOwner(id.Name)
 	if owner != p.Owner {
 		return refuse(protocol.CodeConflict, fmt.Sprintf("the name %s has come to be of %s meanwhile", id.Name, owner))
+	}
+	if again {
+		// This record was restored from another cluster's: the same bytes, signed for this
+		// one, are what they were.
+		next := *old
+		next.Item = p.Item
+		m.software.Set(next.key(), &next)
+		return Answer{Reason: "signed anew"}
 	}
 	if !known {
 		owner, group = b.Publisher, p.Group

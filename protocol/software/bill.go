@@ -123,15 +123,16 @@ func (t *Trust) prove(root []byte, certificates [][]byte, x *protocol.SignedBuil
 	reason := untrusted("%v: no certificate of the key %v", x.Build.ID(), x.Key)
 	for _, der := range certificates {
 		c, err := t.Certificate(root, der)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Equal(c.Key, x.Key) {
+		if err == nil && !slices.Equal(c.Key, x.Key) {
 			continue
 		}
-		if reason = t.Verify(x, c); reason == nil {
+		if err == nil {
+			err = t.Verify(x, c)
+		}
+		if err == nil {
 			return c, nil
 		}
+		reason = err // unless another certificate proves it
 	}
 	return nil, reason
 }
