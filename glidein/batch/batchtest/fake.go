@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -285,14 +284,4 @@ func (f *Fake) Last(t *testing.T) *Job {
 		t.Fatal(err)
 	}
 	return last
-}
-
-// sorted are the names of a dialect's tools.
-func (d Dialect) sorted() []string {
-	var names []string
-	for name := range d.Tools {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

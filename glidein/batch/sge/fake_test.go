@@ -73,7 +73,8 @@ func qsub(f *batchtest.Fake, args []string, _ io.Reader, stdout, stderr io.Write
 
 func qstat(f *batchtest.Fake, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	if args[0] == "-j" {
-		for _, j := range find(f, args[1]) {
+		if jobs := find(f, args[1]); len(jobs) > 0 {
+			j := jobs[0]
 			fmt.Fprintf(stdout, "==============================================================\njob_number:                 %d\njob_name:                   %s\n", j.Number, j.Name)
 			if j.State == batchtest.Held {
 				fmt.Fprintf(stdout, "error reason          1:      11/22/2026 06:53:19 [0:6392]: %s\n", j.Reason)
