@@ -32,7 +32,10 @@ var fakes = map[string]batchtest.Dialect{
 		Tools:  map[string]batchtest.Tool{"qsub": qsub, "qselect": qselect, "qstat": qstat, "qdel": qdel},
 		Submit: "qsub", Status: "qselect", Remove: "qdel",
 		Down: func(tool string) (string, int) {
-			return "Connection refused\n" + tool + ": cannot connect to server vm (errno=15010)", 2
+			if tool == "qdel" {
+				return "Connection refused\nCouldn't connect to cluster: vm", 162
+			}
+			return "Connection refused\n" + tool + ": cannot connect to server vm (errno=15010)", 162
 		},
 	},
 	Torque: {

@@ -59,7 +59,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	}
 	set("N", "%s", jobName(j))
 	set("v", "%s=%s", launchVariable, j.Launch)
-	b.WriteString("#PBS -S /bin/sh\n#PBS -j oe\n")
+	b.WriteString("#PBS -S /bin/sh\n#PBS -j oe\n#PBS -m n\n")
 	output := batch.SystemOutput(jobs)
 	switch {
 	case !plain.MatchString(output):

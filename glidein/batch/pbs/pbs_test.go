@@ -91,6 +91,7 @@ func TestSubmitFile(t *testing.T) {
 #PBS -v FLOE_LAUNCH=abcdefghijklm
 #PBS -S /bin/sh
 #PBS -j oe
+#PBS -m n
 #PBS -o DIR/batch-output.^array_index^
 #PBS -J 0-1
 #PBS -l select=1:ncpus=8:mem=15259mb:ngpus=2
@@ -112,6 +113,7 @@ esac
 #PBS -v FLOE_LAUNCH=abcdefghijklm
 #PBS -S /bin/sh
 #PBS -j oe
+#PBS -m n
 #PBS -o DIR/batch-output
 #PBS -t 0-1
 #PBS -r n
