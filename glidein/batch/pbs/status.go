@@ -91,9 +91,14 @@ func complete(ids []string, records []record, complaints string) error {
 	for i := range records {
 		told[number(records[i].ID)] = true
 	}
-	for word := range strings.FieldsSeq(complaints) {
-		if jobID.MatchString(word) {
-			told[number(word)] = true
+	for line := range strings.Lines(strings.ToLower(complaints)) {
+		if !strings.Contains(line, "unknown job id") && !strings.Contains(line, "job has finished") {
+			continue
+		}
+		for word := range strings.FieldsSeq(line) {
+			if jobID.MatchString(word) {
+				told[number(word)] = true
+			}
 		}
 	}
 	for _, id := range ids {

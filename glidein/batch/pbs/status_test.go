@@ -106,6 +106,7 @@ func TestComplete(t *testing.T) {
 		{[]string{"1.vm", "2[].vm", "3.vm"}, "", false},
 		{[]string{"1.vm", "3.vm"}, "qstat: Unknown Job Id 3.vm\n", true},
 		{[]string{"1.vm", "3.vm"}, "qstat: Unknown Job Id Error 3.vm\n", true},
+		{[]string{"1.vm", "3.vm"}, "warning: down for 3 hours on Sunday\n", false},
 		{[]string{"3[].vm", "4.vm"}, "qstat: 3[].vm Job has finished, use -x or -H to obtain historical job information\n", false},
 	} {
 		if err := complete(c.ids, shown, c.complaints); (err == nil) != c.ok {
