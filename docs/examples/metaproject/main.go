@@ -104,8 +104,11 @@ func add(to map[string]entry, source, destination string) error {
 		if d.IsDir() && d.Name() == "__pycache__" {
 			return fs.SkipDir
 		}
-		if !d.Type().IsRegular() || strings.HasPrefix(d.Name(), ".") || strings.HasSuffix(d.Name(), ".pyc") {
+		if d.IsDir() || strings.HasPrefix(d.Name(), ".") || strings.HasSuffix(d.Name(), ".pyc") {
 			return nil
+		}
+		if !d.Type().IsRegular() {
+			return fmt.Errorf("%s is no regular file: only those and directories are packed", file)
 		}
 		content, err := os.ReadFile(file)
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -41,5 +42,16 @@ func TestSameSourcesSameBytes(t *testing.T) {
 	}
 	if string(archives[0]) != string(archives[1]) {
 		t.Error("two archives of the same sources differ")
+	}
+}
+
+// What cannot be packed is said, not left out: a program would miss it on the node.
+func TestLinkIsRefused(t *testing.T) {
+	source := t.TempDir()
+	if err := os.Symlink("libx.so.1", filepath.Join(source, "libx.so")); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(map[string]entry{}, source, "lib"); err == nil || !strings.Contains(err.Error(), "libx.so is no regular file") {
+		t.Errorf("add of a link = %v, want an error that names it", err)
 	}
 }
