@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"floe/coordinator/blob"
 	"floe/coordinator/state"
@@ -29,13 +30,14 @@ type softwareVersion struct{ name, version string }
 // The tasks of the plan are made to go where it runs. The pins are nil where the
 // document uses nothing of the catalog.
 func (s *Server) pinSoftware(doc *steering.Document, in steering.CompileInput, plan *steering.Plan) (*softwarePins, steering.Problems) {
-	uses := slices.DeleteFunc(steering.Projects(doc, in), func(u steering.ProjectUse) bool { return u.Resource })
-	if len(uses) == 0 {
-		return nil, nil
+	all := steering.Projects(doc, in)
+	problems := unsummed(all)
+	uses := slices.DeleteFunc(all, func(u steering.ProjectUse) bool { return u.Resource != nil })
+	if len(uses) == 0 || problems.HasErrors() {
+		return nil, problems
 	}
 	p := &softwarePins{byTask: map[int][]softwareVersion{}, versions: map[softwareVersion][]protocol.Build{}}
 	p.bill.Root = s.Authority.Root()
-	var problems steering.Problems
 	s.Record.Read(func(m *state.Machine) {
 		for i := range uses {
 			v, note, why := p.find(m, &uses[i])
@@ -65,6 +67,23 @@ func (s *Server) pinSoftware(doc *steering.Document, in steering.CompileInput, p
 	}
 	p.bill.Sort()
 	return p, append(problems, p.require(doc, plan)...)
+}
+
+// unsummed finds resources that no node could use as software: it comes through the
+// cache, by its SHA-256. What only a node can resolve is left to it.
+func unsummed(uses []steering.ProjectUse) (problems steering.Problems) {
+	for _, u := range uses {
+		if u.Resource == nil || strings.Contains(u.Resource.Checksum, "$") {
+			continue
+		}
+		if _, err := protocol.ParseDigest(u.Resource.Checksum); err != nil {
+			problems = append(problems, steering.Problem{
+				Line: u.Position.Line, Column: u.Position.Column, Severity: steering.SeverityError,
+				Message: fmt.Sprintf("project %s: its resource %s has the checksum %q: software needs its SHA-256, as sha256: and 64 digits", u.Project.Name, u.Resource.Local, u.Resource.Checksum),
+			})
+		}
+	}
+	return problems
 }
 
 // find finds one project, and adds its version to the bill. It says why there is
@@ -185,7 +204,7 @@ func (s *Server) softwareOf(ctx context.Context, d *state.Dataset, doc *steering
 		p.versions[v] = append(p.versions[v], *b)
 	}
 	for _, u := range steering.Projects(doc, in) {
-		if u.Resource {
+		if u.Resource != nil {
 			continue
 		}
 		name, version := u.Project.Software()

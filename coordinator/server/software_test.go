@@ -361,6 +361,8 @@ func TestSubmissionPinsSoftware(t *testing.T) {
 	if len(reply.Software) != 1 || len(reply.Warnings) != 0 {
 		t.Errorf("pinned beside a resource: %v, %q", reply.Software, reply.Warnings)
 	}
+	refused(strings.Replace(withProjects, "version: 3.2\n", "version: 3.2\noptions: {sum: \"\"}\nsteering: {resources: [{remote: \"https://a.example/gcd\", local: gcd.tar.gz, checksum: $options(sum)}]}\n", 1),
+		`project gcd: its resource gcd.tar.gz has the checksum "": software needs its SHA-256`)
 	submit(twoTasks)
 	if d, err := r.view(reply.Dataset); err != nil || !d.Facts.Software.IsZero() {
 		t.Errorf("a dataset without projects has the bill %v, %v", d.Facts.Software, err)

@@ -12,8 +12,8 @@ type ProjectUse struct {
 	Task     int
 	Position Position
 	Project  ExpandedProject
-	// Resource says that a resource of the document has it.
-	Resource bool
+	// Resource is the document's that has it, or nil.
+	Resource *ExpandedResource
 	// Varies says that the name or the version depends on the job, the iteration, a
 	// draw or the node; Project is then that of the first.
 	Varies bool
@@ -60,7 +60,7 @@ func (e *expansion) projects(task int, place expr.Place, projects []Project, sco
 		}
 		uses = append(uses, ProjectUse{
 			Task: task, Position: projects[i].Position, Project: one, Varies: varies,
-			Resource: FindResource(scope, one.ResourceNames()...) != nil,
+			Resource: FindResource(scope, one.ResourceNames()...),
 		})
 	}
 	return uses

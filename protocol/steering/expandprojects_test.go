@@ -29,7 +29,7 @@ tasks:
 	var got []string
 	for _, u := range Projects(doc, CompileInput{Dataset: 3, JobCount: 10}) {
 		name, version := u.Project.Software()
-		got = append(got, fmt.Sprintf("%d: %s %s at line %d, of a resource %v, varies %v", u.Task, name, version, u.Position.Line, u.Resource, u.Varies))
+		got = append(got, fmt.Sprintf("%d: %s %s at line %d, of a resource %v, varies %v", u.Task, name, version, u.Position.Line, u.Resource != nil, u.Varies))
 	}
 	want := []string{
 		"0: header 9 at line 7, of a resource true, varies false",
