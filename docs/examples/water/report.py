@@ -79,15 +79,17 @@ def hours(milliseconds, usage):
 def checkpoints(tasks):
     """What interruptions cost, and what checkpoints saved of it, in core-hours: the
     time of earlier attempts that the one which counts did not have to repeat."""
-    sums = {'tasks': len(tasks), 'attempts': 0, 'interrupted': 0, 'resumed': 0, 'used': 0.0, 'saved': 0.0}
+    sums = {'tasks': len(tasks), 'attempts': 0, 'interrupted': 0, 'resumed': 0, 'elsewhere': 0, 'used': 0.0, 'saved': 0.0}
     for task in tasks:
-        for attempt in task.get('attempts', []):
+        attempts = task.get('attempts', [])
+        for before, attempt in zip([None] + attempts, attempts):
             usage = attempt['usage']
             sums['attempts'] += 1
             sums['used'] += hours(usage['wall_ms'], usage)
             sums['interrupted'] += attempt['verdict'] == 'preempted'
             kept = usage.get('kept_ms', 0)
             sums['resumed'] += kept > 0
+            sums['elsewhere'] += kept > 0 and before is not None and before['pilot'] != attempt['pilot']
             if attempt['accepted']:
                 sums['saved'] += hours(kept, usage)
     return sums
@@ -106,20 +108,20 @@ def judge(rows, sums):
                 yield '%s does not fall from %g to %g K' % (what, cold['temperature'], warm['temperature'])
     if not any('sigmas' in row for row in rows):
         yield 'no temperature has a published density'
-    if not sums['resumed']:
-        yield 'no task went on from a checkpoint'
+    if not sums['elsewhere']:
+        yield 'no task went on from a checkpoint on another pilot'
 
 
 def text(rows, sums):
-    yield '   T   boxes     ps   density, kg/m³   published        off   first peak, nm     height'
+    yield '   T   boxes     ps   density, kg/m³   published        off   first peak, nm       height'
     for row in rows:
         published = '%7.1f ± %3.1f  %5.1f σ' % (row['reference'], row['reference_error'], row['sigmas']) if 'sigmas' in row else 'no value'
-        yield '%4g %7d %6g   %7.1f ± %4.1f   %-22s  %.4f ± %.4f  %5.3f ± %.3f' % (
+        yield '%4g %7d %6g   %7.1f ± %4.1f   %-22s  %.5f ± %.5f  %5.3f ± %.3f' % (
             row['temperature'], row['jobs'], row['picoseconds'], row['density'], row['density_error'], published,
             row['peak'], row['peak_error'], row['height'], row['height_error'])
     yield ''
-    yield '%d tasks took %d attempts: %d were interrupted, %d went on from a checkpoint' % (
-        sums['tasks'], sums['attempts'], sums['interrupted'], sums['resumed'])
+    yield '%d tasks took %d attempts: %d were interrupted, %d went on from a checkpoint, %d of these on another pilot' % (
+        sums['tasks'], sums['attempts'], sums['interrupted'], sums['resumed'], sums['elsewhere'])
     yield '%.4f core-hours used; checkpoints saved %.4f (%.0f %%) against restarting' % (
         sums['used'], sums['saved'], 100 * sums['saved'] / (sums['used'] + sums['saved']) if sums['used'] else 0)
 

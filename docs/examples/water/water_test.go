@@ -119,7 +119,7 @@ func TestMdrun(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "floe-task"), []byte("#!/bin/sh\n[ \"$1\" = remaining ] && echo 900 || echo \"$@\" > told\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			program, err := filepath.Abs("bin/water-mdrun")
+			program, err := filepath.Abs("software/bin/water-mdrun")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +171,7 @@ func TestPeak(t *testing.T) {
 	const script = `
 import importlib.machinery, importlib.util, math, sys
 sys.dont_write_bytecode = True
-loader = importlib.machinery.SourceFileLoader('analyse', 'bin/water-analyse')
+loader = importlib.machinery.SourceFileLoader('analyse', 'software/bin/water-analyse')
 analyse = importlib.util.module_from_spec(importlib.util.spec_from_loader('analyse', loader))
 loader.exec_module(analyse)
 curve = [(i * 0.002, 1 + 2.1 * math.exp(-((i * 0.002 - 0.2753) / 0.03) ** 2)) for i in range(500)]
@@ -213,7 +213,7 @@ func TestReport(t *testing.T) {
 	}{
 		{"as published", nil, 1_800_000, 0, "all within 4 standard errors"},
 		{"hours", nil, 1_800_000, 0, "1.1250 core-hours used; checkpoints saved 1.0000 (47 %) against restarting"},
-		{"attempts", nil, 1_800_000, 0, "4 tasks took 5 attempts: 1 were interrupted, 1 went on from a checkpoint"},
+		{"attempts", nil, 1_800_000, 0, "4 tasks took 5 attempts: 1 were interrupted, 1 went on from a checkpoint, 1 of these on another pilot"},
 		{"another liquid", func(b []map[string]any) []map[string]any { b[1]["density"] = 965.0; return b }, 1, 1, "WRONG: the density at 325 K is -7.9 standard errors"},
 		{"another structure", func(b []map[string]any) []map[string]any { b[0]["peak"], b[3]["peak"] = 0.285, 0.285; return b }, 1, 1, "WRONG: the first peak at 300 K is at 0.2850 nm"},
 		{"heating makes it denser", func(b []map[string]any) []map[string]any {
@@ -222,7 +222,7 @@ func TestReport(t *testing.T) {
 		}, 1, 1, "WRONG: the density does not fall from 300 to 325 K"},
 		{"heating gives it order", func(b []map[string]any) []map[string]any { b[2]["height"] = 2.95; return b }, 1, 1, "WRONG: the first peak does not fall from 325 to 350 K"},
 		{"a temperature of no reference", func([]map[string]any) []map[string]any { return []map[string]any{box(310, 992, 0.276, 3)} }, 1, 1, "WRONG: no temperature has a published density"},
-		{"nothing resumed", nil, 0, 1, "WRONG: no task went on from a checkpoint"},
+		{"nothing resumed", nil, 0, 1, "WRONG: no task went on from a checkpoint on another pilot"},
 		{"other bytes", func(b []map[string]any) []map[string]any { b[2]["replaced"] = true; return b }, 1, 1, "recorded is sha256:"},
 		{"no results", func([]map[string]any) []map[string]any { return nil }, 1, 1, "no results yet"},
 	} {
@@ -242,10 +242,10 @@ func TestReport(t *testing.T) {
 					"job": i, "task": "analyse", "url": "file://" + filepath.Join(dir, fmt.Sprintf("%d.json", i)),
 					"digest": fmt.Sprintf("sha256:%x", sha256.Sum256(content)),
 				})
-				attempts := []map[string]any{{"verdict": "ok", "accepted": true, "usage": map[string]any{"wall_ms": 450_000, "cores": 1}}}
+				attempts := []map[string]any{{"pilot": "p-b", "verdict": "ok", "accepted": true, "usage": map[string]any{"wall_ms": 450_000, "cores": 1}}}
 				if i == 0 {
-					first := map[string]any{"verdict": "preempted", "accepted": false, "usage": map[string]any{"wall_ms": 450_000, "cores": 2}}
-					attempts = []map[string]any{first, {"verdict": "ok", "accepted": true, "usage": map[string]any{"wall_ms": 900_000, "cores": 2, "kept_ms": c.kept}}}
+					first := map[string]any{"pilot": "p-a", "verdict": "preempted", "accepted": false, "usage": map[string]any{"wall_ms": 450_000, "cores": 2}}
+					attempts = []map[string]any{first, {"pilot": "p-b", "verdict": "ok", "accepted": true, "usage": map[string]any{"wall_ms": 900_000, "cores": 2, "kept_ms": c.kept}}}
 				}
 				write(t, filepath.Join(dir, "tasks", fmt.Sprintf("%d.produce.json", i)), map[string]any{"attempts": attempts})
 			}
