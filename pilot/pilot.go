@@ -52,6 +52,9 @@ type Config struct {
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
 	Idle time.Duration
+	// Claims is where pilots of this node say what they take of it, see ClaimDir; empty
+	// takes whatever is measured.
+	Claims string
 	// MaxOutput is how much one attempt may bring out; 0 sets no bound.
 	MaxOutput protocol.ByteSize
 	// Groups are control groups to run payloads in; nil does without.
@@ -188,6 +191,17 @@ func (p *Pilot) live(ctx context.Context) error {
 	defer p.clean()
 	c := p.config
 	offer, report := c.Measure(ctx, measureOptions(&c))
+	if c.Claims != "" {
+		held, err := stake(c.Claims, slot(c.Scratch), &offer, c.Offer, len(c.Cards) > 0)
+		switch {
+		case errors.Is(err, ErrNode):
+			return refuse(ctx, &c, err)
+		case err != nil:
+			c.Logger.Warn("other pilots of this node are not known, and do not know of this one", "err", err)
+		default:
+			defer held.Close()
+		}
+	}
 	p.offer = offer
 	c.Logger.Info("node measured", "cores", offer.Cores, "memory", offer.Memory.String(), "disk", offer.Disk.String(), "gpus", len(offer.GPUs), "os", offer.OS)
 	for _, f := range report.Findings {

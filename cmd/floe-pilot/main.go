@@ -155,7 +155,7 @@ func (o *options) run(ctx context.Context) error {
 		CacheFrom: o.cacheFrom, CacheShare: o.cacheShare, SiteCache: o.siteCache,
 		Offer: protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
-		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
+		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Claims: pilot.ClaimDir(), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
 		Publishers: publishers,
 	})
