@@ -430,6 +430,13 @@ func (c *Conversation) stopAll(cause error) (effects []Effect) {
 	return effects
 }
 
+// Retreat takes nothing more and lets what runs come to its end: the node is no longer
+// what was offered.
+func (c *Conversation) Retreat() []Effect {
+	c.draining, c.awake = true, true
+	return nil
+}
+
 // End gives everything up: no coordinator will listen to this pilot again, or there
 // is no time left to find one. What reports there are stay in the spool, for another
 // pilot or pass of the site.

@@ -58,8 +58,12 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		// Cards were retired while the lease was on its way.
 		a.Obstacle = fmt.Errorf("%w: of %d cards granted, %d are sound", stage.ErrNode, lease.Granted.GPUs, len(granted.gpus))
 	}
+	if err := p.findSilent(ctx, a); err != nil {
+		a.Obstacle = err
+	}
 	report := a.Run(ctx, p.document)
 	p.judge(ctx, a, report)
+	p.judgeRepositories(ctx, a, report)
 	if report.Verdict == protocol.VerdictOK {
 		p.ended(lease.ID)
 	} // else it is reported first: a node that fails everything is judged before it gets more

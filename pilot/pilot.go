@@ -71,6 +71,8 @@ type Config struct {
 	Library []string
 	Logger  *slog.Logger
 
+	// Silent says which repositories do not answer; nil takes hardware.Silent.
+	Silent func(ctx context.Context, o hardware.Options, repositories []string) map[string]string
 	// Measure says what the node has, Faults what is wrong with cards, Payload runs what
 	// is leased, and BootTime is the clock of the fence; nil takes hardware.Measure,
 	// hardware.Faults, payload.Run and the kernel's.
@@ -255,6 +257,9 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	}
 	if c.Faults == nil {
 		c.Faults = hardware.Faults
+	}
+	if c.Silent == nil {
+		c.Silent = hardware.Silent
 	}
 	if c.Payload == nil {
 		c.Payload = payload.Run

@@ -13,6 +13,8 @@ import (
 var (
 	// errDocument: the document asks for what cannot be done.
 	errDocument = errors.New("steering document")
+	// errNode: the node lacks what it offered.
+	errNode = errors.New("node")
 	// errFramework: floe itself could not do its part.
 	errFramework = errors.New("framework")
 )
@@ -27,6 +29,8 @@ func verdictOf(ctx context.Context, err error) protocol.Verdict {
 	switch {
 	case errors.Is(err, errSoftware):
 		return protocol.VerdictSoftware
+	case errors.Is(err, errNode):
+		return protocol.VerdictNode
 	case errors.Is(err, errDocument):
 		return protocol.VerdictPayload
 	}

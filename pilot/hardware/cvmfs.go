@@ -20,6 +20,33 @@ func (m *measurement) repositories(ctx context.Context, names []string) []string
 			names = append(names, name)
 		}
 	}
+	return m.answering(ctx, names)
+}
+
+// Silent are those of the repositories that do not answer, with what is wrong: mounts
+// may come to hang while a pilot runs.
+func Silent(ctx context.Context, o Options, names []string) map[string]string {
+	m := &measurement{Options: o}
+	m.fill()
+	good := m.answering(ctx, names)
+	silent := make(map[string]string)
+	for _, name := range names {
+		if !slices.Contains(good, name) {
+			silent[name] = "cvmfs " + name + ": it is no repository's name"
+		}
+	}
+	for _, problem := range m.report.Problems {
+		for name := range silent {
+			if strings.HasPrefix(problem, "cvmfs "+name+":") {
+				silent[name] = problem
+			}
+		}
+	}
+	return silent
+}
+
+// answering returns those of the repositories that answer in time.
+func (m *measurement) answering(ctx context.Context, names []string) []string {
 	type answer struct {
 		name string
 		err  error

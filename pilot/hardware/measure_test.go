@@ -265,3 +265,14 @@ func TestHungScratchDirectory(t *testing.T) {
 		}
 	})
 }
+
+func TestSilentRepositories(t *testing.T) {
+	node := &recorded{missing: "/cvmfs/gone.example.org", hung: "/cvmfs/hung.example.org", release: make(chan struct{})}
+	defer close(node.release)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // shorter than a probe's
+	defer cancel()
+	got := Silent(ctx, Options{Kernel: node}, []string{"good.example.org", "gone.example.org", "hung.example.org"})
+	if len(got) != 2 || !strings.Contains(got["gone.example.org"], "transport endpoint") || !strings.Contains(got["hung.example.org"], "the mount hangs") {
+		t.Errorf("Silent = %v, want those that are gone and hung", got)
+	}
+}
