@@ -109,6 +109,8 @@ type System struct {
 	// the same.
 	Isolation string   `toml:"isolation"`
 	Writable  []string `toml:"writable"`
+	// Workstation has pilots keep out of the way of the machine's owner.
+	Workstation bool `toml:"workstation"`
 	// GPUTest is a program that exits 0 on a sound card, which pilots run in place of
 	// their own test; or none. Cards are the only ones that pilots offer.
 	GPUTest string   `toml:"gpu_test"`

@@ -132,6 +132,9 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 	for _, key := range c.System.Publishers {
 		args = append(args, "--publisher", key)
 	}
+	if c.System.Workstation {
+		args = append(args, "--workstation")
+	}
 	if c.Queue.Memory > 0 {
 		args = append(args, "--memory", fmt.Sprint(int64(c.Queue.Memory)))
 	}

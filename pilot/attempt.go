@@ -34,6 +34,8 @@ type Attempt struct {
 	Groups   *payload.Groups
 	// MaxOutput is how much the site lets one attempt bring out; 0 sets no bound.
 	MaxOutput protocol.ByteSize
+	// Pause has the payload stand still; nil never does.
+	Pause *payload.Pause
 	// Isolation keeps the payload from others; nil does without.
 	Isolation *payload.Isolation
 	// Library runs the predefined modules, Tool holds the payload's command; see
@@ -223,7 +225,7 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task, resume string)
 		limits.Walltime = 0 // it has what is left of the slot
 	}
 	a.savings = newSavings(a)
-	options := payload.Options{End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	options := payload.Options{Pause: a.Pause, End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
 	if a.Isolation != nil {
 		options.HiddenDevices = hardware.HiddenDevices("/", a.GPUs)
 	}

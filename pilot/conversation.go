@@ -23,6 +23,7 @@ type Conversation struct {
 	sequence uint64
 	attempts []*held // oldest first
 	draining bool    // takes nothing more
+	held     bool    // takes nothing for now
 	told     bool    // to drain, by whoever runs the pilot
 	ended    bool    // no exchange will follow: reports stay in the spool
 
@@ -211,7 +212,7 @@ const maxEnded = 8
 
 // wanted is how many more tasks the pilot would take.
 func (c *Conversation) wanted(now Instant, free *protocol.Resources) uint16 {
-	if c.draining || c.slotIsOver(now) {
+	if c.draining || c.held || c.slotIsOver(now) {
 		return 0
 	}
 	room := maxEnded * c.packing.all.Cores
@@ -240,8 +241,11 @@ func (c *Conversation) rest(now Instant) time.Duration {
 	until := c.paused
 	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) && c.asksNothing(now) {
 		quiet := time.Second
-		if len(c.attempts) > 0 {
+		switch {
+		case len(c.attempts) > 0:
 			quiet = c.pace
+		case c.held:
+			quiet = longestPace
 		}
 		if next := c.spoke.Add(quiet); next.After(until) {
 			until = next
@@ -426,6 +430,21 @@ func (c *Conversation) stopAll(cause error) (effects []Effect) {
 	c.draining = true
 	for _, h := range c.attempts {
 		effects = h.stop(effects, cause, "the pilot drains")
+	}
+	return effects
+}
+
+// Hold takes nothing for as long as it says, and lets what runs be.
+func (c *Conversation) Hold(on bool) []Effect {
+	c.held = on
+	c.awake, c.vain = c.awake || !on, false
+	return nil
+}
+
+// GiveBack ends what runs, as preempted, for others to go on.
+func (c *Conversation) GiveBack(reason string) (effects []Effect) {
+	for _, h := range c.attempts {
+		effects = h.stop(effects, payload.ErrDrain, reason)
 	}
 	return effects
 }

@@ -52,6 +52,9 @@ type Config struct {
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
 	Idle time.Duration
+	// Owner is how a pilot of somebody's workstation keeps out of the way; nil takes the
+	// machine to be its own.
+	Owner *OwnerPolicy
 	// Claims is where pilots of this node say what they take of it, see ClaimDir; empty
 	// takes whatever is measured.
 	Claims string
@@ -103,6 +106,8 @@ type Pilot struct {
 	told      protocol.CacheFigures // what coordinators have heard of the cache
 
 	slotEnd time.Time // of the batch slot; zero is not known
+
+	pause *payload.Pause // nil without an owner
 
 	wake chan struct{} // holds one: the conversation has something to say
 	gone chan struct{} // closed when no exchange will follow
@@ -237,6 +242,10 @@ func (p *Pilot) live(ctx context.Context) error {
 	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
 	p.slotEnd = report.End
 	p.talk = NewConversation(p.instant(), ConversationConfig{Offer: offer, End: report.End, Idle: c.Idle, Jitter: rand.N[time.Duration]})
+	if c.Owner != nil {
+		p.pause = payload.NewPause()
+		defer p.mindOwner(ctx)()
+	}
 	return p.converse(ctx)
 }
 

@@ -98,6 +98,7 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.hide, "hide", nil, "a file or directory that no payload sees, beside those of the pilot")
 	f.StringSliceVar(&o.writable, "writable", nil, "a directory that isolated payloads may write to, beside their own")
 	f.StringSliceVar(&o.publishers, "publisher", nil, "a key whose published software is used; without any, all that the cluster's root has certified")
+	f.BoolVar(&o.workstation, "workstation", false, "keep out of the way of the machine's owner: run at the lowest priority, and only while nobody is there")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	c.AddCommand(detectCommand(), moduleStepCommand())
@@ -114,7 +115,7 @@ type options struct {
 	gpuTest                                                              string
 	cards                                                                []string
 	walltime, idle                                                       time.Duration
-	tcp                                                                  bool
+	tcp, workstation                                                     bool
 }
 
 func (o *options) run(ctx context.Context) error {
@@ -148,6 +149,13 @@ func (o *options) run(ctx context.Context) error {
 		}
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	var owner *pilot.OwnerPolicy
+	if o.workstation {
+		if err := lowestPriority(); err != nil {
+			return err
+		}
+		owner = &pilot.OwnerPolicy{}
+	}
 	return pilot.Run(ctx, pilot.Config{
 		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, Logger: logger},
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
@@ -157,7 +165,7 @@ func (o *options) run(ctx context.Context) error {
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Claims: pilot.ClaimDir(), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
-		Publishers: publishers,
+		Publishers: publishers, Owner: owner,
 	})
 }
 

@@ -85,6 +85,8 @@ type Options struct {
 	Groups *Groups
 	// Isolation keeps payloads from each other and from the pilot; nil does without.
 	Isolation *Isolation
+	// Pause has the payload stand still for as long as it says; nil never does.
+	Pause *Pause
 	// Poll is how often limits are checked; 0 is DefaultPoll.
 	Poll time.Duration
 }

@@ -63,8 +63,12 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	near := last.timer()
 	defer near.Stop()
 	var root traffic
+	var still standing
 	for {
+		paused, changed := r.options.Pause.state()
 		select {
+		case <-changed:
+			paused, _ = r.options.Pause.state()
 		case <-exited:
 			exited = nil
 			root, _ = readTraffic(proc.Pid)
@@ -111,6 +115,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		if err := r.log.Trim(); err != nil {
 			r.logger.Warn("log is not trimmed", "err", err)
 		}
+		still.obey(paused && !e.ending && exited != nil, now, members)
 		e.again(members)
 		if e.ending && !(e.isPatient() && exited != nil) {
 			interval = endingLook
@@ -118,6 +123,10 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		tick.Reset(interval)
 	}
 	out.stopped, out.detail, out.groupKills = e.why, e.detail, group.kills()
+	if e.why == stopWalltime && still.sum > 0 {
+		// That it took too long is not its fault.
+		out.stopped, out.detail = stopContext, fmt.Sprintf("%s, of which it had to stand still for %v", e.detail, still.sum.Round(time.Second))
+	}
 	if kept != nil {
 		out.endedKept(t, first, spec, root, group)
 	} else {
