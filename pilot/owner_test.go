@@ -88,7 +88,7 @@ func TestAnOwnerWhoComesBack(t *testing.T) {
 			at     time.Duration
 			wanted uint16
 		}{{0, 1}, {9 * time.Minute, 1}, {10*time.Minute + ownerLook, 0}, {89 * time.Minute, 0}, {91 * time.Minute, 1}} {
-			time.Sleep(x.at - time.Since(begin))
+			<-time.After(x.at - time.Since(begin))
 			synctest.Wait()
 			p.mu.Lock()
 			free := talk.packing.free(time.Now())

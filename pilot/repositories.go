@@ -31,7 +31,10 @@ func (p *Pilot) findSilent(ctx context.Context, a *Attempt) error {
 		return nil
 	}
 	silent := p.config.Silent(ctx, measureOptions(&p.config), names)
-	if len(silent) == 0 || ctx.Err() != nil {
+	if ctx.Err() != nil {
+		clear(silent) // it was not waited for
+	}
+	if len(silent) == 0 {
 		return nil
 	}
 	name := slices.Sorted(maps.Keys(silent))[0]

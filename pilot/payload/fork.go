@@ -38,7 +38,6 @@ type birth struct {
 	tries  int
 	pid    uintptr
 	errno  syscall.Errno
-	at     int
 }
 
 // Go's own fork runs no code of ours between clone and exec, so these three are
@@ -201,8 +200,8 @@ func (b *birth) say(kind int64) {
 func (b *birth) consumed() consumption {
 	u := &b.rusage
 	return consumption{
-		CPU:  (int64(u.Utime.Sec)+int64(u.Stime.Sec))*1000 + (int64(u.Utime.Usec)+int64(u.Stime.Usec))/1000,
-		Peak: int64(u.Maxrss) << 10,
+		CPU:  (u.Utime.Sec+u.Stime.Sec)*1000 + (u.Utime.Usec+u.Stime.Usec)/1000,
+		Peak: u.Maxrss << 10,
 	}
 }
 

@@ -89,7 +89,7 @@ func (h *starting) next() error {
 			at += n
 		}
 	}
-	pid, errno := 0, syscall.Errno(unix.EINVAL)
+	pid, errno := 0, syscall.EINVAL
 	var spec startSpec
 	if json.Unmarshal(body, &spec) == nil && len(files) == 2 {
 		pid, errno = h.start(&spec, files[0], files[1])
