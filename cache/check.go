@@ -217,7 +217,7 @@ func (m *Manifest) stat(ctx context.Context, root string) (protocol.Digest, erro
 			b := all[i*statBytes : i*statBytes : (i+1)*statBytes]
 			b = binary.LittleEndian.AppendUint32(b, st.Mode)
 			b = binary.LittleEndian.AppendUint32(b, st.Uid)
-			for _, v := range [...]int64{st.Size, int64(st.Ino), st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec} { //nolint:unconvert // their types differ between machines
+			for _, v := range [...]int64{st.Size, int64(st.Ino), st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec} {
 				b = binary.LittleEndian.AppendUint64(b, uint64(v))
 			}
 		}

@@ -240,7 +240,7 @@ func onDisk(dir string) (total protocol.ByteSize) {
 	for _, part := range []string{"blobs", "trees", "tmp", "quarantine"} {
 		_ = filepath.WalkDir(filepath.Join(dir, part), func(_ string, d os.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
-				return nil // what is removed meanwhile takes nothing
+				return nil //nolint:nilerr // what is removed meanwhile takes nothing
 			}
 			if info, err := d.Info(); err == nil {
 				st, _ := info.Sys().(*syscall.Stat_t)
@@ -375,7 +375,7 @@ func neighbour(dir string) error {
 		e, err := get(context.Background(), protocol.Digest(b), nil)
 		if i == 1 {
 			if !errors.Is(err, cache.ErrNoSource) {
-				return fmt.Errorf("a private input: %v, want ErrNoSource", err)
+				return fmt.Errorf("a private input: %w, want ErrNoSource", err)
 			}
 			continue
 		}
@@ -389,7 +389,7 @@ func neighbour(dir string) error {
 	}
 	_, err = openRole(cache.Config{Dir: filepath.Join(dir, "theirs")})
 	if !errors.Is(err, cache.ErrOwner) && !errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("another user's directory as one's own: %v, want ErrOwner", err)
+		return fmt.Errorf("another user's directory as one's own: %w, want ErrOwner", err)
 	}
 	return nil
 }
@@ -454,7 +454,7 @@ func fullDisk(dir string) error {
 		return err
 	}
 	if _, err := get(5_000_000, 2); !errors.Is(err, cache.ErrNoSpace) {
-		return fmt.Errorf("10 MB in use on a disk of 8: %v, want ErrNoSpace", err)
+		return fmt.Errorf("10 MB in use on a disk of 8: %w, want ErrNoSpace", err)
 	}
 	big, err := packed([]member{{name: "a", body: strings.Repeat("x", 4_000_000)}})
 	if err != nil {

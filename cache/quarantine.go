@@ -84,7 +84,7 @@ func whenQuarantined(info fs.FileInfo) time.Time {
 func sizeOnDisk(path string) (total protocol.ByteSize) {
 	_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // it is not counted
 		}
 		if info, err := d.Info(); err == nil {
 			total += inBlocks(max(protocol.ByteSize(info.Size()), 1))

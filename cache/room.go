@@ -55,6 +55,9 @@ func (r *reservation) take(ctx context.Context, n protocol.ByteSize) error {
 
 // grow reserves room for at least n bytes, and some more for what will follow.
 func (r *reservation) grow(ctx context.Context, n protocol.ByteSize) error {
+	if n <= r.granted {
+		return nil
+	}
 	step := largeStep
 	if q := r.store.quota; q > 0 {
 		step = max(min(step, q/16), min(smallStep, q/4))
@@ -272,7 +275,7 @@ func (s *Store) freeAfter(need protocol.ByteSize) (protocol.ByteSize, error) {
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return 0, err
 	}
-	unit := protocol.ByteSize(st.Bsize) //nolint:unconvert // its type differs between systems
+	unit := protocol.ByteSize(st.Bsize)
 	kept := min(protocol.ByteSize(st.Blocks)*unit/keptFreePart, keptFreeMost)
 	return protocol.ByteSize(st.Bavail)*unit - kept - need, nil
 }

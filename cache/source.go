@@ -24,7 +24,7 @@ const (
 // what is right. A lack of space is final.
 func (s *Store) fromAny(ctx context.Context, d protocol.Digest, sources []Source, try func(Source) error) error {
 	var all []error
-	absent := error(ErrNoSource)
+	absent := ErrNoSource
 	for way, source := range s.nearest(d, sources) {
 		err := try(s.counted(way, source))
 		switch {

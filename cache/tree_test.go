@@ -4,9 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -305,5 +309,36 @@ func TestQuotaSpentByUseIsNoSpace(t *testing.T) {
 	other := append(bytes.Clone(big), 'y')
 	if _, err := s.Blob(t.Context(), protocol.DigestOf(other), from(other, &opened)); !errors.Is(err, cache.ErrNoSpace) {
 		t.Errorf("a second blob of 70 MB under a quota of 100 MB: %v, want ErrNoSpace", err)
+	}
+}
+
+// TestATreeReservesWhatItTakes, and not much more: others fetch beside it.
+func TestATreeReservesWhatItTakes(t *testing.T) {
+	dir := t.TempDir()
+	const quota = 160 * protocol.MB
+	s, other := open(t, dir, quota), open(t, dir, quota)
+	var members []member
+	for i := range 200 {
+		members = append(members, member{name: fmt.Sprint("f", i), body: strings.Repeat("x", 50_000)})
+	}
+	b := tarball(t, members...)
+	var reserved protocol.ByteSize
+	e, err := s.Tree(t.Context(), protocol.DigestOf(b), []cache.Source{{Name: "origin", Open: func(context.Context) (io.ReadCloser, error) {
+		r := bytes.NewReader(b)
+		return io.NopCloser(readerFunc(func(p []byte) (int, error) {
+			sum, _ := other.Summary(context.Background())
+			reserved = max(reserved, sum.Reserved)
+			return r.Read(p[:min(len(p), 500_000)])
+		})), nil
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Release()
+	if reserved == 0 || reserved > quota/8 {
+		t.Errorf("%v were reserved for a tree of %v", reserved, e.Size)
+	}
+	if sum, err := other.Summary(t.Context()); err != nil || sum.Reserved != 0 {
+		t.Errorf("afterwards: %+v, %v", sum, err)
 	}
 }

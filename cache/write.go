@@ -52,10 +52,9 @@ func (w *writing) copy(ctx context.Context, in io.Reader, mode fs.FileMode) erro
 			return err
 		}
 		n, err := in.Read(buffer)
-		if w.size += protocol.ByteSize(n); w.size > w.room.granted {
-			if err := w.room.grow(ctx, w.size); err != nil {
-				return err
-			}
+		w.size += protocol.ByteSize(n)
+		if err := w.room.grow(ctx, w.size); err != nil {
+			return err
 		}
 		h.Write(buffer[:n])
 		if _, err := w.file.Write(buffer[:n]); err != nil {

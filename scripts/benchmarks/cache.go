@@ -204,8 +204,8 @@ func serveCacheUser(ctx context.Context, args []string, out io.Writer) error {
 	return json.NewEncoder(out).Encode(u)
 }
 
-// packEnvironment makes the tarball: files of a kilobyte to some megabytes, of words
-// as in programs and texts, with a part that cannot be compressed; always the same.
+// packEnvironment makes the tarball: files of a kilobyte to some megabytes, always the
+// same.
 func packEnvironment(path string) (string, protocol.Digest, error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -219,21 +219,19 @@ func packEnvironment(path string) (string, protocol.Digest, error) {
 	}
 	t := tar.NewWriter(z)
 	random := rand.New(rand.NewPCG(1, 2))
-	words := make([][]byte, 20_000)
-	for i := range words {
-		words[i] = make([]byte, 3+random.IntN(10))
-		for j := range words[i] {
-			words[i][j] = byte(random.IntN(256))
-		}
-	}
-	frequent := rand.NewZipf(random, 1.2, 8, uint64(len(words)-1))
+	text := words(random, 64_000_000)
+	at := 0
 	for i, size := range environmentSizes(random) {
 		head := &tar.Header{Typeflag: tar.TypeReg, Mode: 0o755, Size: size, Name: fmt.Sprintf("lib/package%03d/part%d/file%05d.so", i/60, i/15%4, i)}
 		if err := t.WriteHeader(head); err != nil {
 			return "", protocol.Digest{}, err
 		}
-		if _, err := t.Write(content(random, words, frequent, size)); err != nil {
-			return "", protocol.Digest{}, err
+		for left := int(size); left > 0; { // it comes again so far behind that zstd sees no repetition
+			n := min(left, len(text)-at)
+			if _, err := t.Write(text[at : at+n]); err != nil {
+				return "", protocol.Digest{}, err
+			}
+			left, at = left-n, (at+n)%len(text)
 		}
 	}
 	err = errors.Join(t.Close(), z.Close(), f.Close())
@@ -257,14 +255,24 @@ func environmentSizes(random *rand.Rand) []int64 {
 	return sizes
 }
 
-func content(random *rand.Rand, words [][]byte, frequent *rand.Zipf, size int64) []byte {
-	b := make([]byte, 0, size+64)
-	for int64(len(b)) < size {
+// words are bytes as in programs and texts: some of them often, most seldom, and a
+// part that cannot be compressed.
+func words(random *rand.Rand, size int) []byte {
+	all := make([][]byte, 20_000)
+	for i := range all {
+		all[i] = make([]byte, 3+random.IntN(10))
+		for j := range all[i] {
+			all[i][j] = byte(random.IntN(256))
+		}
+	}
+	frequent := rand.NewZipf(random, 1.2, 8, uint64(len(all)-1))
+	b := make([]byte, 0, size+16)
+	for len(b) < size {
 		if random.IntN(20) == 0 {
 			b = binary.LittleEndian.AppendUint64(b, random.Uint64())
 			continue
 		}
-		b = append(b, words[frequent.Uint64()]...)
+		b = append(b, all[frequent.Uint64()]...)
 	}
 	return b[:size]
 }
