@@ -307,3 +307,25 @@ func TestUnpackPastTheCache(t *testing.T) {
 		t.Error("the cache holds what went past it")
 	}
 }
+
+// TestClosingDuringAFetch: a pilot that ends does not wait for what it fetches.
+func TestClosingDuringAFetch(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, protocol.MB)
+	b := bytes.Repeat([]byte("x"), 100_000)
+	_, err := s.Blob(t.Context(), protocol.DigestOf(b), []cache.Source{{Name: "origin", Open: func(context.Context) (io.ReadCloser, error) {
+		r := bytes.NewReader(b)
+		return io.NopCloser(readerFunc(func(p []byte) (int, error) {
+			s.Close()
+			return r.Read(p)
+		})), nil
+	}}})
+	if err == nil {
+		t.Error("a file was kept that closing removed")
+	}
+	e, err := open(t, dir, protocol.MB).Blob(t.Context(), protocol.DigestOf(b), []cache.Source{source(b)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Release()
+}

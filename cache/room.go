@@ -79,6 +79,9 @@ func (r *reservation) release() {
 	defer s.room.mu.Unlock()
 	s.room.reserved -= r.granted
 	r.granted = 0
+	if s.room.session == nil {
+		return // the store was closed meanwhile
+	}
 	if err := s.sayReserved(s.room.reserved); err != nil {
 		s.logger.Warn("room in the cache stays reserved", "err", err)
 	}
@@ -182,7 +185,7 @@ func (s *Store) sweep() (reserved protocol.ByteSize, err error) {
 		default:
 			living[e.Name()] = true
 			text, err := os.ReadFile(path)
-			if err != nil {
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // it may just be ending
 				return 0, err
 			}
 			n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // nothing yet is nothing reserved

@@ -2,9 +2,7 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -112,9 +110,9 @@ func (s *Store) rehash(ctx context.Context, d protocol.Digest, rate protocol.Byt
 
 // Verified is what Verify found.
 type Verified struct {
-	Entries int
-	Bytes   protocol.ByteSize
-	Bad     []protocol.Digest
+	Entries int               `json:"entries"`
+	Bytes   protocol.ByteSize `json:"bytes"`
+	Bad     []protocol.Digest `json:"bad"`
 }
 
 // Verify hashes everything in the cache now. What is damaged goes to quarantine.
@@ -140,20 +138,26 @@ func (s *Store) Verify(ctx context.Context) (Verified, error) {
 // Summary is what a cache holds.
 type Summary struct {
 	// Dir is this node's part of the directory.
-	Dir                     string
-	Quota, Disk             protocol.ByteSize
-	Blobs, Trees            int
-	BlobBytes, TreeBytes    protocol.ByteSize
-	Quarantined             int
-	QuarantinedBytes        protocol.ByteSize
-	Sessions                int
-	Reserved                protocol.ByteSize
-	OldestUse, OldestHashed time.Time
+	Dir string `json:"directory"`
+	// Disk is what may still be written; below 0 there is less free than is kept so.
+	Disk             protocol.ByteSize `json:"disk"`
+	Blobs            int               `json:"blobs"`
+	BlobBytes        protocol.ByteSize `json:"blob_bytes"`
+	Trees            int               `json:"trees"`
+	TreeBytes        protocol.ByteSize `json:"tree_bytes"`
+	Quarantined      int               `json:"quarantined"`
+	QuarantinedBytes protocol.ByteSize `json:"quarantined_bytes"`
+	// Sessions are processes that write, Reserved the room that they have taken.
+	Sessions int               `json:"sessions"`
+	Reserved protocol.ByteSize `json:"reserved"`
+	// OldestUse and OldestHashed are zero without entries, and without trees.
+	OldestUse    time.Time `json:"oldest_use"`
+	OldestHashed time.Time `json:"oldest_hashed"`
 }
 
 // Summary looks at all entries.
 func (s *Store) Summary(ctx context.Context) (Summary, error) {
-	sum := Summary{Dir: s.dir, Quota: s.quota}
+	sum := Summary{Dir: s.dir}
 	err := s.inRoom(ctx, func() error {
 		var err error
 		if sum.Reserved, err = s.sweep(); err != nil {
@@ -163,7 +167,7 @@ func (s *Store) Summary(ctx context.Context) (Summary, error) {
 		if err != nil {
 			return err
 		}
-		sum.Sessions = len(sessions)
+		sum.Sessions = len(sessions) // this process has none: it writes nothing
 		all, err := s.entries()
 		if err != nil {
 			return err
@@ -200,8 +204,6 @@ func (sum *Summary) add(e *kept) {
 		sum.TreeBytes += e.size
 		if info, err := os.Stat(filepath.Join(e.path, scrubbedName)); err == nil {
 			earlier(&sum.OldestHashed, info.ModTime())
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			earlier(&sum.OldestHashed, time.Unix(0, 0))
 		}
 	}
 	earlier(&sum.OldestUse, e.used)

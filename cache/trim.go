@@ -2,9 +2,7 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,7 +89,7 @@ func (s *Store) good() ([]kept, error) {
 		use := filepath.Join(s.treePath(d), aboutName)
 		about, info, err := readAbout(use)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case err != nil && !isThere(s.treePath(d)): // evicted meanwhile
 		case err != nil:
 			s.quarantine(d, use) // its size cannot be known, and nobody could use it
 		default:
@@ -100,6 +98,11 @@ func (s *Store) good() ([]kept, error) {
 	}
 	slices.SortFunc(all, func(a, b kept) int { return a.used.Compare(b.used) })
 	return all, nil
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // evict removes an entry unless it is in use, here or in another process. The room
