@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 
 	"floe/protocol"
 
@@ -17,13 +16,13 @@ import (
 
 // room is what this process has reserved of the directory's quota.
 type room struct {
-	// mu is held while room is arranged, in this process; the file lock "room" keeps
-	// other processes out. Waiting for the disk under it is what it is for.
-	mu       sync.Mutex
-	session  *locked                      // nil before the first reservation; guarded by mu
-	id       string                       // of the session; guarded by mu
-	reserved protocol.ByteSize            // by all of this process's reservations; guarded by mu
-	sizes    map[string]protocol.ByteSize // of what lies in quarantine; guarded by mu
+	// turn holds one word of whoever in this process arranges room; the file lock "room"
+	// keeps other processes out. It is no mutex because who has it may wait for that.
+	turn     chan struct{}
+	session  *locked                      // nil before the first reservation; guarded by turn
+	id       string                       // of the session; guarded by turn
+	reserved protocol.ByteSize            // by all of this process's reservations; guarded by turn
+	sizes    map[string]protocol.ByteSize // of what lies in quarantine; guarded by turn
 }
 
 // reservation is room for something that is being written. It is in one goroutine's
@@ -75,8 +74,8 @@ func (r *reservation) release() {
 		return
 	}
 	s := r.store
-	s.room.mu.Lock()
-	defer s.room.mu.Unlock()
+	s.room.turn <- struct{}{}
+	defer func() { <-s.room.turn }()
 	s.room.reserved -= r.granted
 	r.granted = 0
 	if s.room.session == nil {
@@ -96,8 +95,12 @@ func inBlocks(n protocol.ByteSize) protocol.ByteSize {
 
 // inRoom runs do while no other process reserves or evicts.
 func (s *Store) inRoom(ctx context.Context, do func() error) error {
-	s.room.mu.Lock()
-	defer s.room.mu.Unlock()
+	select {
+	case s.room.turn <- struct{}{}:
+		defer func() { <-s.room.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	l, err := waitLock(ctx, s.path("room"))
 	if err != nil {
 		return diskError(err)
@@ -216,8 +219,8 @@ func (s *Store) tidy() error {
 // Close ends this process's session. Entries in use stay so until they are released.
 // A store that is not closed ends with its process.
 func (s *Store) Close() {
-	s.room.mu.Lock()
-	defer s.room.mu.Unlock()
+	s.room.turn <- struct{}{}
+	defer func() { <-s.room.turn }()
 	if s.room.session == nil {
 		return
 	}

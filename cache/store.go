@@ -120,7 +120,7 @@ func open(c Config) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, quota: c.Quota, share: c.Share, site: c.Site, logger: c.Logger,
-		warm: map[protocol.Digest]warmTree{}, room: room{sizes: map[string]protocol.ByteSize{}},
+		warm: map[protocol.Digest]warmTree{}, room: room{turn: make(chan struct{}, 1), sizes: map[string]protocol.ByteSize{}},
 	}
 	for _, from := range c.From {
 		if from, err = filepath.Abs(from); err == nil && from != dir {
