@@ -262,6 +262,11 @@ func TestSourcesAreAskedInOrder(t *testing.T) {
 	if st := fetch(cache.Config{Site: site}); st.FarBytes != size || len(asked) != 2 {
 		t.Errorf("the site has something else: %v, %+v", asked, st)
 	}
+	refused := errors.New("the origin refuses")
+	s := openWith(t, cache.Config{Dir: t.TempDir(), Site: site})
+	if _, err := s.Tree(t.Context(), d, []cache.Source{broken(nil, refused)}); !errors.Is(err, refused) || errors.Is(err, cache.ErrMismatch) {
+		t.Errorf("the site has something else, and the origin fails: %v; the site is not to blame", err)
+	}
 	e, err := other.Tree(t.Context(), d, []cache.Source{far})
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,8 @@ const (
 )
 
 // fromAny tries sources one after the other, those nearby first, until one gives
-// what is right. A lack of space is final.
+// what is right. A lack of space is final. What went wrong nearby is said by the log:
+// whose fault it is that there are no bytes is decided by those that the caller named.
 func (s *Store) fromAny(ctx context.Context, d protocol.Digest, sources []Source, try func(Source) error) error {
 	var all []error
 	absent := ErrNoSource
@@ -35,6 +36,7 @@ func (s *Store) fromAny(ctx context.Context, d protocol.Digest, sources []Source
 		default:
 			if way != fromFar {
 				s.logger.Warn("a cache nearby did not give it; going on to the next source", "digest", d, "from", source.Name, "err", err)
+				continue
 			}
 			all = append(all, fmt.Errorf("%s: %w", source.Name, err))
 		}
