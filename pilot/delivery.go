@@ -27,7 +27,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	lease := r.lease
 	a := &Attempt{
 		Lease: lease, Dir: filepath.Join(p.scratch, lease.ID.String()),
-		Mover: &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Logger: p.logger},
+		Mover: &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Temp: p.scratch, Logger: p.logger},
 		Cache: p.cache,
 		Cores: granted.cores,
 		GPUs:  granted.gpus, MaxOutput: p.config.MaxOutput, Pause: p.pause,

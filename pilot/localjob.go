@@ -157,7 +157,7 @@ func (r *localRun) open(ctx context.Context) error {
 		r.Logger.Warn("payloads have no "+session.Tool, "err", err)
 		r.tool = ""
 	}
-	r.mover = &stage.Mover{Blobs: blobs, Cache: r.cache, Logger: r.Logger}
+	r.mover = &stage.Mover{Blobs: blobs, Cache: r.cache, Temp: r.Dir, Logger: r.Logger}
 	if slices.ContainsFunc(r.expanded.Tasks, func(t steering.ExpandedTask) bool { return t.Requirements.GPUs > 0 }) {
 		found, _ := hardware.Measure(ctx, hardware.Options{Scratch: r.Dir})
 		r.gpus = found.GPUs

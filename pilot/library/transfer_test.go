@@ -47,7 +47,7 @@ func TestTransferFiles(t *testing.T) {
 	}
 	p.refused("floe.transfer", values{"source": url, "destination": url}, "both URLs")
 	p.refused("floe.transfer", values{"source": "a", "destination": "b"}, "neither source nor destination")
-	p.refused("floe.transfer", values{"source": "gsiftp://host/x", "destination": "b"}, "want a file, http or https URL")
+	p.refused("floe.transfer", values{"source": "ftp://host/x", "destination": "b"}, "want a file, http, https or gsiftp URL")
 	p.refused("floe.transfer", values{"source": url, "destination": "../x"}, "outside the work directory")
 	p.refused("floe.transfer", values{"source": "../secret", "destination": url}, "outside the work directory")
 	p.refused("floe.transfer", values{"source": "a", "destination": url, "checksum": "md5:00"}, "read back")

@@ -3,7 +3,7 @@
 //
 // Nouns: an [Input] is a file the task needs, an [Output] one it leaves; a
 // scheme is how a kind of URL is read and written: file, http and https
-// (with WebDAV), and blob for the coordinators' blob store.
+// (with WebDAV), gsiftp through the command-line clients of the node, and blob for the coordinators' blob store.
 //
 // What is authoritative: digests. An input with a digest is the input only if its
 // bytes match. An output is recorded with the size and SHA-256 that were read

@@ -30,7 +30,10 @@ type Mover struct {
 	// Blobs is nil without a coordinator: then blob: URLs are not supported.
 	Blobs Blobs
 	// Cache is nil without one.
-	Cache  *cache.Store
+	Cache *cache.Store
+	// Temp is a directory for files that command-line clients bring or take; empty is
+	// the system's for temporary files.
+	Temp   string
 	Logger *slog.Logger
 }
 
@@ -245,8 +248,10 @@ func (m *Mover) scheme(address string) (scheme, *url.URL, error) {
 			client = http.DefaultClient
 		}
 		return httpScheme{client}, u, nil
+	case "gsiftp":
+		return gridScheme{m.Temp}, u, nil
 	}
-	return nil, nil, fmt.Errorf("%w: %s: want a file, http or https URL", ErrUnsupported, redact(address))
+	return nil, nil, fmt.Errorf("%w: %s: want a file, http, https or gsiftp URL", ErrUnsupported, redact(address))
 }
 
 // Output is a file an attempt leaves.

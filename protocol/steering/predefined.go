@@ -105,7 +105,7 @@ var predefined = []PredefinedModule{
 	{
 		"floe.transfer", "Brings one file here, or takes one away.",
 		[]PredefinedParameter{
-			neededParameter("source", KindString, "URL (`file:`, `http:`, `https:`) or file"),
+			neededParameter("source", KindString, "URL (`file:`, `http:`, `https:`, `gsiftp:`) or file"),
 			neededParameter("destination", KindString, "file or URL; one of the two is a URL"),
 			textParameter("checksum", "", "`sha256:`, `sha512:`, `md5:` or `adler32:` and digits: what the bytes at a source URL must have"),
 			wordParameter("compression", "how the file is packed where the URL is; `yes` goes by the URL's suffix", "none", "yes", "gzip", "bz2", "lzma", "zstd"),
