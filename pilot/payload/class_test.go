@@ -183,6 +183,23 @@ func TestClassesRunUnchanged(t *testing.T) {
 	}
 }
 
+// TestClassesInAFolder: src may be a folder, from which the class is imported.
+func TestClassesInAFolder(t *testing.T) {
+	for _, python := range interpreters(t) {
+		t.Run(python.version, func(t *testing.T) {
+			t.Parallel()
+			a := newClass(t, python.path, "", Module{Class: "sim.muon.Muon", Src: "lib"})
+			a.file("lib/sim/__init__.py", "")
+			a.file("lib/sim/units.py", "ONE = 1")
+			a.file("lib/sim/muon.py", "from sim import units\nclass Muon(object):\n    def Execute(self, stats): stats['n'] = units.ONE\n")
+			out := a.run(t.Context())
+			if diff := cmp.Diff([]protocol.Statistic{{Name: "n", Value: 1}}, out.Statistics); diff != "" || out.Verdict != protocol.VerdictOK {
+				t.Errorf("Run = %v, %s, (-want +got):\n%s\n%s", out.Verdict, out.Evidence, diff, a.log())
+			}
+		})
+	}
+}
+
 func TestClassFailures(t *testing.T) {
 	const source = `
 from ipmodule import IPModule
@@ -244,6 +261,9 @@ class A(IPModule):
 		{"a crash of the interpreter names its signal", Module{Class: "A", Parameters: named("what", "segv")}, source, protocol.VerdictPayload, []string{"SIGSEGV"}},
 		{"a class that is not there says what is", Module{Class: "a"}, source, protocol.VerdictPayload, []string{"no a in", "did you mean A?"}},
 		{"a package that is not there", Module{Class: "nowhere.Thing"}, "", protocol.VerdictPayload, []string{"nowhere"}},
+		{"a function that has no such parameter", Module{Class: "f", Parameters: named("bb", 2)}, "def f(b=1, c=2): pass\n", protocol.VerdictPayload, []string{"unknown parameter bb of f; did you mean b?; it has b, c"}},
+		{"a function takes what it has, and parameters beside args are for expressions", Module{Class: "f", Parameters: named("other", 2), Args: raw(map[string]any{"b": 3})}, "def f(b=1, **none): assert (b, none) == (3, {'other': 2})\n", protocol.VerdictOK, nil},
+		{"so they are for a function that takes no others", Module{Class: "f", Parameters: named("other", 2), Args: raw(map[string]any{"b": 3})}, "def f(b=1): assert b == 3\n", protocol.VerdictOK, nil},
 		{"a file that does not compile", Module{Class: "A"}, "class A(:\n", protocol.VerdictPayload, []string{"SyntaxError"}},
 	}
 	all := interpreters(t)

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Description is what a Python file defines.
@@ -113,7 +115,14 @@ func describe(ctx context.Context, program, script, path string, run bool) (*Des
 	out := &bounded{limit: maxDescription}
 	said := &bounded{limit: 64 << 10}
 	c.Stdout, c.Stderr = out, said
-	if err := c.Run(); err != nil {
+	err := c.Start()
+	if err == nil {
+		if !run {
+			boundReader(c.Process.Pid)
+		}
+		err = c.Wait()
+	}
+	if err != nil {
 		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
 		return nil, fmt.Errorf("%s: %w: %s", program, err, lines[len(lines)-1])
 	}
@@ -122,6 +131,20 @@ func describe(ctx context.Context, program, script, path string, run bool) (*Des
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
 	return d, nil
+}
+
+// Bounds of a Python that only reads a file: coordinators have it read what others
+// wrote, and some texts of a few lines take all memory to parse.
+const (
+	readerMemory = 1 << 30
+	readerTime   = 20 // seconds of processor
+)
+
+// boundReader bounds a process. Where the system cannot, the time limit must do.
+func boundReader(pid int) {
+	for resource, most := range map[int]uint64{unix.RLIMIT_AS: readerMemory, unix.RLIMIT_CPU: readerTime, unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: maxDescription} {
+		_ = unix.Prlimit(pid, resource, &unix.Rlimit{Cur: most, Max: most}, nil)
+	}
 }
 
 // parseDescription reads what the describer writes. With run, a file may have

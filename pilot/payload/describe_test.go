@@ -71,6 +71,49 @@ def main(options, stats={}):
 Filter = FromOptionParser(make_parser(), main)
 `
 
+func TestFunctionsAreDescribed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mod.py")
+	const source = `
+def generate(events: int, spectrum=[2.5, 3], *, name: "of the run" = "north", other=compute()):
+    """Makes events."""
+def helper(x): pass
+def none(): pass
+def _own(x=1): pass
+@wrapped
+def decorated(x=1): pass
+`
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Describe(t.Context(), file, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"generate": {
+		"Makes events.", "events = null: int, required", "spectrum = [2.5,3]: ", `name = "north": "of the run"`, `other = {"python":"compute()"}: `,
+	}}
+	if diff := cmp.Diff(want, texts(d)); diff != "" {
+		t.Errorf("described (-want +got):\n%s", diff)
+	}
+}
+
+// TestDescribingIsBounded: a text that is no module but much work ends its reader.
+func TestDescribingIsBounded(t *testing.T) {
+	for name, source := range map[string]string{
+		"deep":  strings.Repeat("(", 100_000),
+		"power": "x = " + strings.Repeat("9", 4000) + "**" + strings.Repeat("9", 4000) + "\n",
+		"wide":  "x = [" + strings.Repeat("[[[[[[0,1],2],3],4],5],6],", 130_000) + "]\n",
+	} {
+		file := filepath.Join(t.TempDir(), name+".py")
+		if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := Describe(t.Context(), file, false); err == nil && len(d.Modules) > 0 {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
 // texts are a description's parameters as lines.
 func texts(d *Description) map[string][]string {
 	out := map[string][]string{}

@@ -50,7 +50,8 @@ func newAttempt(t *testing.T, modules ...Module) *attempt {
 // file stages a file into the work directory.
 func (a *attempt) file(name, text string) {
 	a.t.Helper()
-	if err := os.WriteFile(filepath.Join(a.dir.Work(), name), []byte(text), 0o600); err != nil {
+	path := filepath.Join(a.dir.Work(), name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 		a.t.Fatal(err)
 	}
 }

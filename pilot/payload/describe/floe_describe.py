@@ -195,12 +195,36 @@ class Reader(object):
             found.append({'name': text(name), 'default': plain(default) if known else default, 'help': text(given.get('help', ('', True))[0])})
         return found
 
+    def function(self, node):
+        """A plain function whose parameters all have defaults or annotations, and so are
+        meant to be given by name; None for others."""
+        a = node.args
+        positional = getattr(a, 'posonlyargs', []) + a.args
+        given = dict(zip([name_of(p) for p in positional][len(positional) - len(a.defaults):], a.defaults))
+        given.update((name_of(p), d) for p, d in zip(getattr(a, 'kwonlyargs', []), getattr(a, 'kw_defaults', [])) if d is not None)
+        parameters = positional + getattr(a, 'kwonlyargs', [])
+        if node.name.startswith('_') or node.decorator_list or not parameters or getattr(a, 'posonlyargs', []):
+            return None
+        found = []
+        for p in parameters:
+            name, kind = name_of(p), getattr(p, 'annotation', None)
+            if name not in given and kind is None:
+                return None
+            default, known = self.value(given[name]) if name in given else (None, True)
+            found.append({'name': text(name), 'default': plain(default) if known else default,
+                          'help': '' if kind is None else text(self.written(kind)) + ('' if name in given else ', required')})
+        return found
+
     def read(self):
         out = []
         functions = dict((n.name, n) for n in self.body if isinstance(n, ast.FunctionDef))
         for node in self.body:
             notes = []
-            if isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.FunctionDef) and node in self.tree.body:
+                parameters = self.function(node)
+                if parameters:
+                    out.append({'class': node.name, 'doc': doc_of(ast.get_docstring(node)), 'parameters': parameters, 'notes': []})
+            elif isinstance(node, ast.ClassDef):
                 parameters, module = self.inherited(node, notes)
                 if module:
                     out.append({'class': node.name, 'doc': doc_of(ast.get_docstring(node)), 'parameters': parameters, 'notes': notes})
@@ -214,6 +238,11 @@ class Reader(object):
                 out.append({'class': last_name(node.targets[0]), 'doc': doc_of(ast.get_docstring(body)) if body else '',
                             'parameters': sorted(parameters, key=lambda p: p['name'].lower()), 'notes': notes})
         return out
+
+
+def name_of(parameter):
+    """The name of a function's parameter."""
+    return getattr(parameter, 'arg', None) or getattr(parameter, 'id', '')
 
 
 def ordered(nodes):

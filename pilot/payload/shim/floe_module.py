@@ -156,6 +156,38 @@ def configure(module, spec):
         module.ExpandDefaults()
 
 
+def function_names(function):
+    """The parameters of a function that can be given by name; None where it takes any."""
+    try:
+        if hasattr(inspect, 'signature'):
+            parameters = inspect.signature(function).parameters.values()
+            if [p for p in parameters if p.kind == p.VAR_KEYWORD]:
+                return None
+            return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        spec = inspect.getargspec(function)
+        return None if spec.keywords else list(spec.args)
+    except (TypeError, ValueError):
+        return None
+
+
+def keywords(function, spec):
+    """What a plain function is called with by name, by the rules of configure."""
+    names = function_names(function)
+    given = {}
+    for own, pairs in ((True, spec['parameters']), (False, spec['kwargs'])):
+        for name, value in pairs:
+            name = native(name)
+            if names is not None and name not in names:
+                refused = 'unknown parameter %s of %s%s; it has %s' % (
+                    name, spec['class'], nearest(name, names), ', '.join(names) or 'none')
+                if not own or not (spec['kwargs'] or spec['args']):
+                    raise Refused(refused)
+                print('floe: %s; taken as a parameter for expressions' % refused, file=sys.stderr)
+                continue
+            given[name] = native(value)
+    return given
+
+
 def call(method, *arguments):
     """Call with as many of the arguments as the method takes."""
     try:
@@ -188,8 +220,7 @@ def run(spec, stats):
     elif not inspect.isclass(target) and callable(getattr(target, 'Execute', None)):
         module = target  # such as FromOptionParser(parser, main)
     else:
-        keywords = dict((native(k), native(v)) for k, v in spec['parameters'] + spec['kwargs'])
-        result = target(*native(spec['args']), **keywords)
+        result = target(*native(spec['args']), **keywords(target, spec))
         if isinstance(result, dict):
             stats.update(result)
         return
