@@ -78,7 +78,7 @@ func runCoordinator(c *cobra.Command, dir string) error {
 	}
 	config.FilesQuota = protocol.ByteSize(quota)
 	var err error
-	if config.Modules, err = fetcherOf(c, ""); err != nil {
+	if config.Modules, err = fetcherOf(c, filepath.Join(dir, "fetch")); err != nil {
 		return err
 	}
 	config.Describe = describeClasses(logger)

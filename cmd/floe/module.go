@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -97,7 +98,7 @@ func moduleDescribeCommand() *cobra.Command {
 				return withExit(exitFailure, err)
 			}
 			if len(d.Modules) == 0 {
-				return withExit(exitFailure, fmt.Errorf("%s defines no module: no class with Execute, and nothing made by FromOptionParser", args[0]))
+				return noModules(args[0], nil)
 			}
 			if done, err := p.value(describedFile{File: args[0], Description: d}); err != nil || done {
 				return err
@@ -109,6 +110,13 @@ func moduleDescribeCommand() *cobra.Command {
 	fetchFlags(c, anyHost)
 	outputFlag(c)
 	return c
+}
+
+// noModules is the end of a description without any; others are the errors of files
+// that could not be read.
+func noModules(what string, others error) error {
+	none := fmt.Errorf("%s defines no module: no class with Execute, nothing made by FromOptionParser, and no function whose parameters have defaults or annotations", what)
+	return withExit(exitFailure, errors.Join(none, others))
 }
 
 func describePredefined(p *printer, name string) error {

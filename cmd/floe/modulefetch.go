@@ -45,7 +45,11 @@ func fetcherOf(c *cobra.Command, dir string) (*fetch.Fetcher, error) {
 	if hosts == nil {
 		hosts = fetch.Hosts{} // given as empty: none
 	}
-	return fetch.New(fetch.Config{Hosts: hosts, Opened: networks, Dir: dir}), nil
+	fetcher, err := fetch.New(fetch.Config{Hosts: hosts, Opened: networks, Dir: dir})
+	if err != nil {
+		return nil, withExit(exitFailure, err)
+	}
+	return fetcher, nil
 }
 
 // anyHost is for people's own machines: they decide what they fetch.
@@ -167,7 +171,7 @@ func describeURL(c *cobra.Command, p *printer, address string) error {
 		}
 	}
 	if len(all.Modules) == 0 {
-		return withExit(exitFailure, errors.Join(fmt.Errorf("%s defines no module: no class with Execute, and nothing made by FromOptionParser", all.Pinned), wrong))
+		return noModules(all.Pinned, wrong)
 	}
 	if done, err := p.value(all); err != nil || done {
 		return err

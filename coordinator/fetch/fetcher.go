@@ -5,10 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,9 +87,38 @@ type person struct {
 	sessions int
 }
 
-// New returns a fetcher.
-func New(c Config) *Fetcher {
-	return newFetcher(c, &guard{resolver: net.DefaultResolver, opened: c.Opened})
+// New returns a fetcher. What an earlier one left in its directory when it was
+// killed is removed.
+func New(c Config) (*Fetcher, error) {
+	if c.Dir != "" {
+		if err := clearDir(c.Dir); err != nil {
+			return nil, fmt.Errorf("fetch: %w", err)
+		}
+	}
+	return newFetcher(c, &guard{resolver: net.DefaultResolver, opened: c.Opened}), nil
+}
+
+// leftAfter is the age from which a session's directory is nobody's: none lasts as long.
+const leftAfter = 24 * time.Hour
+
+func clearDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // made by the first session
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && strings.HasPrefix(e.Name(), "fetch-") && time.Since(info.ModTime()) > leftAfter {
+			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func newFetcher(c Config, g *guard) *Fetcher {
@@ -122,6 +154,11 @@ func (f *Fetcher) Begin(user protocol.UserID) (*Session, error) {
 	}
 	if p.sessions >= f.limits.Sessions {
 		return nil, fmt.Errorf("%w: external modules of %d other submissions of yours are being fetched", ErrBusy, p.sessions)
+	}
+	if f.config.Dir != "" {
+		if err := os.MkdirAll(f.config.Dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	dir, err := os.MkdirTemp(f.config.Dir, "fetch-")
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -294,6 +295,25 @@ func TestQuotasOfAPerson(t *testing.T) {
 		if _, err := s.Module(t.Context(), e); (err != nil) != (i == 3) || err != nil && !errors.Is(err, ErrBusy) {
 			t.Errorf("module %d: %v; want ErrBusy for the fourth alone", i, err)
 		}
+	}
+}
+
+// TestLeftBehind: what a coordinator that was killed had fetched is removed in time.
+func TestLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	old := time.Now().Add(-2 * leftAfter)
+	for name, age := range map[string]time.Time{"fetch-old": old, "fetch-new": time.Now(), "other": old} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "x"), nil, 0o600), os.Chtimes(path, age, age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := New(Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 || entries[0].Name() != "fetch-new" || entries[1].Name() != "other" {
+		t.Errorf("left are %v, %v; want fetch-new and other", entries, err)
 	}
 }
 

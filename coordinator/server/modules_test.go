@@ -47,7 +47,7 @@ func (o *origin) fetches(c *Config) {
 	roots := x509.NewCertPool()
 	roots.AddCert(o.Certificate())
 	opened, _ := fetch.ParseNetworks([]string{"127.0.0.0/8"})
-	c.Modules = fetch.New(fetch.Config{Hosts: fetch.Hosts{strings.TrimPrefix(o.URL, "https://")}, Opened: opened, Roots: roots})
+	c.Modules, _ = fetch.New(fetch.Config{Hosts: fetch.Hosts{strings.TrimPrefix(o.URL, "https://")}, Opened: opened, Roots: roots})
 }
 
 func (o *origin) leave() {
