@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"floe/pilot/payload"
 	"floe/pilot/payload/session"
 	"floe/protocol"
 
@@ -15,6 +16,7 @@ import (
 
 func main() {
 	session.Speak()
+	payload.Keep()
 	// A shell starts what it runs in the background with Ctrl-C ignored: it is for the
 	// script in front, which then ends what it started in its own order.
 	ends := []os.Signal{syscall.SIGTERM}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +75,9 @@ func moduleDescribeCommand() *cobra.Command {
 		Long: "Show the parameters of a predefined module, of every module in a Python file, or of\n" +
 			"an external module (https, git+https, svn+https): names, defaults and help.\n\n" +
 			"A file is read and not run, by the first Python on PATH that understands it. What\n" +
-			"only running shows is noted; --run imports the file and asks its modules. What is\n" +
-			"behind a URL is fetched as a coordinator would fetch it, and never run.\n\n" +
+			"only running shows is noted; --run imports the file and asks its modules, isolated\n" +
+			"where this machine allows it. What is behind a URL is fetched as a coordinator would\n" +
+			"fetch it, and run only isolated.\n\n" +
 			"Exit code 1 if the file cannot be read or defines no module.",
 		Args: exactArgs("NAME, FILE or URL"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -86,14 +89,12 @@ func moduleDescribeCommand() *cobra.Command {
 				return describePredefined(p, args[0])
 			}
 			if strings.Contains(args[0], "://") {
-				if run {
-					return usageErrorf("--run: code from the outside is read and never run here; fetch it, look at it, and name the file")
-				}
-				return describeURL(c, p, args[0])
+				return describeURL(c, p, args[0], run)
 			}
 			ctx, stop := context.WithTimeout(c.Context(), describeLimit)
 			defer stop()
-			d, err := payload.Describe(ctx, args[0], run)
+			describe := describeWith(c, run, false)
+			d, err := describe(ctx, args[0], filepath.Dir(args[0]))
 			if err != nil {
 				return withExit(exitFailure, err)
 			}
@@ -110,6 +111,47 @@ func moduleDescribeCommand() *cobra.Command {
 	fetchFlags(c, anyHost)
 	outputFlag(c)
 	return c
+}
+
+// describer describes one file, which is imported from a folder.
+type describer func(ctx context.Context, file, root string) (*payload.Description, error)
+
+// describeWith is how files are described: read, or run, then isolated if that is
+// possible, or at all costs.
+func describeWith(c *cobra.Command, run, strictly bool) describer {
+	plain := func(ctx context.Context, file, _ string) (*payload.Description, error) {
+		return payload.Describe(ctx, file, run)
+	}
+	if !run {
+		return plain
+	}
+	isolation, err := payload.FindIsolation(os.TempDir(), payload.Places{Hidden: secretPlaces()})
+	switch {
+	case err == nil:
+		return func(ctx context.Context, file, root string) (*payload.Description, error) {
+			return payload.DescribeIsolated(ctx, file, root, isolation)
+		}
+	case strictly:
+		return func(context.Context, string, string) (*payload.Description, error) {
+			return nil, fmt.Errorf("--run: code from elsewhere runs only isolated: %w", err)
+		}
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)
+	return plain
+}
+
+// secretPlaces are where people keep what a module that is only looked at need not see.
+func secretPlaces() []string {
+	places := []string{os.Getenv("FLOE_TOKEN_FILE"), os.Getenv("X509_USER_PROXY"), os.Getenv("KRB5CCNAME")}
+	if config, err := os.UserConfigDir(); err == nil {
+		places = append(places, filepath.Join(config, "floe"))
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		for _, name := range []string{".ssh", ".gnupg", ".globus", ".aws", ".netrc", ".kube", ".docker"} {
+			places = append(places, filepath.Join(home, name))
+		}
+	}
+	return slices.DeleteFunc(places, func(p string) bool { return !filepath.IsAbs(p) })
 }
 
 // noModules is the end of a description without any; others are the errors of files

@@ -36,7 +36,6 @@ func TestModulesAreListedAndDescribed(t *testing.T) {
 		{exitFailure, "did you mean floe.pack?", []string{"floe.pak"}},
 		{exitFailure, "no such file", []string{filepath.Join(t.TempDir(), "none.py")}},
 		{exitUsage, "write https://…, or declare", []string{"http://example.org/a.py"}},
-		{exitUsage, "read and never run", []string{"https://example.org/a.py", "--run"}},
 		{exitFailure, "not a public address", []string{"https://127.0.0.1/a.py"}},
 		{exitFailure, "not among the hosts", []string{"https://example.org/a.py", "--module-hosts", "example.com"}},
 		{exitUsage, "only private networks", []string{"https://example.org/a.py", "--module-networks", "169.254.0.0/16"}},

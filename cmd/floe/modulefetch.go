@@ -125,7 +125,7 @@ func describeClasses(logger *slog.Logger) func(context.Context, string) (map[str
 }
 
 // describeURL fetches an external module and describes its Python files.
-func describeURL(c *cobra.Command, p *printer, address string) error {
+func describeURL(c *cobra.Command, p *printer, address string, run bool) error {
 	external, err := steering.ParseExternal(address)
 	if err != nil {
 		return usageErrorf("%s: %v", visible(address), err)
@@ -156,8 +156,9 @@ func describeURL(c *cobra.Command, p *printer, address string) error {
 	defer stop()
 	all := describedFile{File: address, Pinned: m.Pinned.String(), Description: &payload.Description{Modules: []payload.DescribedModule{}}}
 	var wrong error
+	describe := describeWith(c, run, true)
 	for _, name := range files {
-		d, err := payload.Describe(ctx, filepath.Join(dir, name), false)
+		d, err := describe(ctx, filepath.Join(dir, name), dir)
 		if err != nil {
 			wrong = errors.Join(wrong, fmt.Errorf("%s: %w", name, err))
 			continue

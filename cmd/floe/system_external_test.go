@@ -38,10 +38,10 @@ func originOfModules(t *testing.T) (address, certificate, bare string, end func(
 	}
 	base, work := t.TempDir(), filepath.Join(t.TempDir(), "work")
 	bare = filepath.Join(base, "sim.git")
-	const class = "from iceprod.modules import ipmodule\nimport units\n" +
+	const class = "from iceprod.modules import ipmodule\n" +
 		"class Muon(ipmodule.IPBaseClass):\n    def __init__(self):\n        ipmodule.IPBaseClass.__init__(self)\n" +
 		"        self.AddParameter('number', 'how many muons', 1)\n" +
-		"    def Execute(self, stats):\n        stats['muons'] = %d * units.ONE * self.GetParameter('number')\n        return 0\n"
+		"    def Execute(self, stats):\n        import units  # of another address\n        stats['muons'] = %d * units.ONE * self.GetParameter('number')\n        return 0\n"
 	for name, text := range map[string]string{
 		"lib/units.py": "ONE = 1\n", "kind0/muon.py": fmt.Sprintf(class, 1), "kind1/muon.py": fmt.Sprintf(class, 10),
 		"say.sh": "#!/bin/sh\necho \"it says $1\"\n",
@@ -122,6 +122,10 @@ func TestSystemExternalModules(t *testing.T) {
 	if want := "git+" + origin + "/git/sim.git@" + strings.TrimSpace(string(commit)) + "#kind0"; described.Pinned != want ||
 		len(described.Modules) != 1 || described.Modules[0].Class != "muon.Muon" || described.Modules[0].Parameters[1].Name != "number" {
 		t.Errorf("floe module describe of a URL: %+v", described)
+	}
+	r = w.floe("module", "describe", "--run", origin+"/git/sim.git@v1#kind0", "--module-networks", "127.0.0.0/8", "--module-hosts", strings.TrimPrefix(origin, "https://"))
+	if isolated := !strings.Contains(r.err, "payloads are not isolated"); isolated && (r.code != exitOK || !strings.Contains(r.out, "how many muons")) || !isolated && r.code != exitFailure {
+		t.Errorf("floe module describe --run of a URL: exit %d, %s%s; want its parameters, or that it is not run", r.code, r.out, r.err)
 	}
 	// And try one job on their own machine.
 	if r := w.floe("run", "--job", "1", "--module-networks", "127.0.0.0/8", "--module-hosts", strings.TrimPrefix(origin, "https://"), w.write("run.yaml", text)); r.code != exitOK || !strings.Contains(r.err, "it says hello") {

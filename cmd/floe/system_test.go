@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"floe/pilot/library"
+	"floe/pilot/payload"
 	"floe/pilot/payload/session"
 	"floe/protocol"
 
@@ -36,6 +37,7 @@ import (
 // test is the code under test, without a second build.
 func TestMain(m *testing.M) {
 	session.Speak()
+	payload.Keep()
 	if filepath.Base(os.Args[0]) == "floe" || len(os.Args) > 1 && os.Args[1] == library.Command {
 		main()
 	}

@@ -59,27 +59,51 @@ const (
 // each module, which shows also what only running shows. The first Python on PATH
 // that understands the file does it, the version of its #! line before others.
 func Describe(ctx context.Context, file string, run bool) (*Description, error) {
-	path, err := filepath.Abs(file)
+	path, err := describable(file)
 	if err != nil {
 		return nil, err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxDescribedFile {
-		return nil, fmt.Errorf("%s: want a file of at most %d bytes", file, maxDescribedFile)
 	}
 	dir, err := os.MkdirTemp("", "floe-describe-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	shim := filepath.Join(dir, "shim")
-	script := filepath.Join(shim, "floe_describe.py")
-	if err := errors.Join(writeRunner(shim), os.WriteFile(script, describer, 0o600)); err != nil {
+	script, err := writeDescriber(filepath.Join(dir, "shim"))
+	if err != nil {
 		return nil, err
 	}
+	return byFirstPython(path, func(program string) (*Description, bool, error) {
+		d, err := describe(ctx, program, script, path, run)
+		var exit *exec.ExitError
+		return d, errors.As(err, &exit) && exit.ExitCode() == notThisPython, err
+	})
+}
+
+// describable is the whole path of a file that may be described.
+func describable(file string) (string, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxDescribedFile {
+		return "", fmt.Errorf("%s: want a file of at most %d bytes", file, maxDescribedFile)
+	}
+	return path, nil
+}
+
+// writeDescriber puts the describing script, and what it imports, into a new directory.
+func writeDescriber(shim string) (script string, err error) {
+	script = filepath.Join(shim, "floe_describe.py")
+	return script, errors.Join(writeRunner(shim), os.WriteFile(script, describer, 0o600))
+}
+
+// byFirstPython asks one Python after the other, while they say that another one may
+// understand the file.
+func byFirstPython(path string, ask func(program string) (d *Description, other bool, err error)) (*Description, error) {
 	names := pythons
 	if found := pythonVersion.FindStringSubmatch(shebang(path)); found != nil {
 		names = append([]string{found[1]}, pythons...)
@@ -90,13 +114,11 @@ func Describe(ctx context.Context, file string, run bool) (*Description, error) 
 		if program == "" {
 			continue
 		}
-		d, err := describe(ctx, program, script, path, run)
-		var exit *exec.ExitError
+		d, other, err := ask(program)
 		if err == nil {
 			return d, nil
 		}
-		wrong = errors.Join(wrong, err)
-		if !errors.As(err, &exit) || exit.ExitCode() != notThisPython {
+		if wrong = errors.Join(wrong, err); !other {
 			break
 		}
 	}

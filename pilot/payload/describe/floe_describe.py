@@ -1,7 +1,7 @@
-"""Says what modules a Python file defines: python floe_describe.py read|run FILE
+"""Says what modules a Python file defines: python floe_describe.py read|run FILE [ANSWER]
 
 read looks at the text and runs nothing of it; run imports it and asks each module.
-The answer is JSON on standard output. Exit code 3: this Python cannot read the file.
+The answer is JSON, in the file ANSWER or on standard output. Exit code 3: this Python cannot read the file.
 Valid from Python 2.7 to 3.13.
 """
 
@@ -279,10 +279,10 @@ def run(path):
     return out
 
 
-def main(how, path):
+def main(how, path, answer=None):
     with io.open(path, 'rb') as f:
         source = f.read()
-    out = os.fdopen(os.dup(1), 'w')
+    out = open(answer, 'w') if answer else os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what the file prints is not the answer
     try:
         modules = run(path) if how == 'run' else Reader(source, path).read()
@@ -295,4 +295,4 @@ def main(how, path):
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))
