@@ -60,6 +60,9 @@ type submission struct {
 	request *protocol.SubmitRequest
 	doc     *steering.Document
 	session *fetch.Session // nil until something is fetched
+	// uses are those of the dataset's number: listing them may take long.
+	uses   []steering.ExternalUse
+	listed protocol.DatasetID
 	// pins has what is here, by the text of the reference; files where it is, "" for
 	// what the blob store has.
 	mu    sync.Mutex
@@ -77,10 +80,14 @@ func (n *submission) close() {
 
 // externals lists what the document names under a dataset's number.
 func (n *submission) externals(compile steering.CompileInput) ([]steering.ExternalUse, error) {
+	if n.listed == compile.Dataset {
+		return n.uses, nil
+	}
 	uses, problems := steering.Externals(n.doc, compile)
 	if problems.HasErrors() {
 		return nil, refuseProblems(n.request.File, n.quote(problems))
 	}
+	n.uses, n.listed = uses, compile.Dataset
 	return uses, nil
 }
 
@@ -115,6 +122,7 @@ func (n *submission) fetch(ctx context.Context, uses []steering.ExternalUse) err
 		}
 		n.session = session
 	}
+	begun := time.Now()
 	ctx, stop := context.WithTimeout(ctx, fetchLimit)
 	defer stop()
 	wrong := make([]error, len(missing))
@@ -149,6 +157,7 @@ func (n *submission) fetch(ctx context.Context, uses []steering.ExternalUse) err
 			Line: at.Line, Column: at.Column, Severity: steering.SeverityError, Message: fmt.Sprintf("%s: %s: %v", missing[i].Where, missing[i].Text, err),
 		})
 	}
+	n.server.Logger.Info("external modules fetched", "user", n.user, "modules", len(missing), "refused", len(problems), "took", time.Since(begun))
 	if len(problems) == 0 {
 		return nil
 	}

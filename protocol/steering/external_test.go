@@ -142,6 +142,8 @@ func TestExternals(t *testing.T) {
 		{"by iteration", `{iterations: 3, modules: [{class: m.M, src: "https://h.org/$(iter).py"}]}`, []string{"https://h.org/0.py", "https://h.org/1.py", "https://h.org/2.py"}},
 		{"by a draw", `modules: [{class: m.M, src: "https://h.org/$choice(a,a).py"}]`, []string{"https://h.org/a.py"}},
 		{"some jobs only", `modules: [{src: "$eval('https://h.org/m.py' if $(job) == 2 else 'local.py')"}]`, []string{"https://h.org/m.py"}},
+		{"by a parameter of the header, as any", `{parameters: {from: "https://h.org"}, modules: [{src: "$(from)/m.py"}]}`, []string{"https://h.org/m.py"}},
+		{"programs of the node that differ", `modules: [{src: "run-$(job).sh"}]`, nil},
 		{"programs of the node", `modules: [{src: local.py}, {src: /bin/echo}, {class: icecube.X}, {src: "file:///x.py"}]`, nil},
 		{"brought by a resource", `{resources: [{remote: "https://h.org/m.py"}], modules: [{src: "https://h.org/m.py"}]}`, nil},
 		{"brought by data under its name", `modules: [{src: "gsiftp://h.org/m.py", data: [{type: permanent, movement: input, remote: "gsiftp://other/m.py"}]}]`, nil},
@@ -180,6 +182,14 @@ func TestExternalsRefused(t *testing.T) {
 	got, problems := externalUses(t, `modules: [{src: "https://h.org/$(job).py"}]`, MaxExternals)
 	if len(got) != MaxExternals || problems.HasErrors() {
 		t.Errorf("%d addresses: %v", len(got), problems)
+	}
+}
+
+// TestProgramsOfManyJobs: a dataset as large as any may run another program in each job.
+func TestProgramsOfManyJobs(t *testing.T) {
+	got, problems := externalUses(t, `modules: [{src: "run-$(job).sh"}]`, protocol.MaxJobs)
+	if len(got) != 0 || problems.HasErrors() {
+		t.Errorf("external modules %v, %v", got, problems)
 	}
 }
 

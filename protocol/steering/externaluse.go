@@ -16,8 +16,9 @@ import (
 // Source: paper §3.4 has them fetched at submission; design §6 bounds them.
 const MaxExternals = 1000
 
-// maxExternalTexts bounds the jobs times iterations that one src is resolved for.
-const maxExternalTexts = 4_000_000
+// maxExternalTexts bounds the jobs times iterations that one src is resolved for: a
+// million take half a minute.
+const maxExternalTexts = MaxJobsEvaluated
 
 // ExternalUse is one external module of a dataset, at the first place that names it.
 type ExternalUse struct {
@@ -55,7 +56,7 @@ func JobExternals(doc *Document, in ExpandInput) ([]ExternalUse, Problems) {
 func collectExternals(doc *Document, in ExpandInput, all bool) ([]ExternalUse, Problems) {
 	e := newExpansion(doc, in)
 	e.silent = true // what does not resolve is told by others
-	c := externalCollector{expansion: e, found: map[string]bool{}, first: in.Job, end: in.Job + 1}
+	c := externalCollector{expansion: e, found: map[string]bool{}, addresses: holdsAddress(doc, in.Options), first: in.Job, end: in.Job + 1}
 	if all {
 		c.first, c.end = 0, protocol.JobIndex(max(in.JobCount, 1))
 	}
@@ -83,6 +84,8 @@ type externalCollector struct {
 	*expansion
 	uses  []ExternalUse
 	found map[string]bool // Text
+	// addresses says that a parameter or option holds something like one.
+	addresses bool
 	// first to end, exclusive, are the jobs looked at.
 	first, end protocol.JobIndex
 }
@@ -114,7 +117,7 @@ func (c *externalCollector) where(at externalPlace, what string) string {
 }
 
 func (c *externalCollector) module(m *Module, at externalPlace) {
-	if m.Src.Empty() || !mayBeExternal(m.Src) {
+	if !c.mayBeExternal(m.Src) {
 		return
 	}
 	name := fmt.Sprintf("module %d", at.module)
@@ -166,7 +169,7 @@ func givenParameters(m *Module) []GivenParameter {
 func (c *externalCollector) classes(classes []Class, at externalPlace) {
 	for i := range classes {
 		class := &classes[i]
-		if class.Src.Empty() || !class.ResourceName.Empty() || !mayBeExternal(class.Src) {
+		if !class.ResourceName.Empty() || !c.mayBeExternal(class.Src) {
 			continue
 		}
 		use := ExternalUse{Position: class.Src.Position, Where: c.where(at, fmt.Sprintf("class %q", cut(class.Name, 60)))}
@@ -181,8 +184,39 @@ func (c *externalCollector) classes(classes []Class, at externalPlace) {
 	}
 }
 
-// mayBeExternal spares the search for those that are surely none.
-func mayBeExternal(src Expression) bool { return isExpression(src.Text) || isExternal(src.Text) }
+// mayBeExternal spares the look at every job for a src that is surely none: programs
+// that differ between jobs are no addresses if nothing around them is.
+func (c *externalCollector) mayBeExternal(src Expression) bool {
+	return isExternal(src.Text) || isExpression(src.Text) && (c.addresses || strings.Contains(src.Text, "://"))
+}
+
+// holdsAddress looks through all that a src can name for the mark of an address.
+func holdsAddress(doc *Document, options map[string]string) bool {
+	for _, text := range options {
+		if strings.Contains(text, "://") {
+			return true
+		}
+	}
+	all := []Parameters{doc.Options, doc.DIFPlus, doc.Labels, doc.Steering.Parameters, doc.Steering.System}
+	for i := range doc.Tasks {
+		t := &doc.Tasks[i]
+		all = append(all, t.Parameters)
+		for j := range t.Trays {
+			all = append(all, t.Trays[j].Parameters)
+			for k := range t.Trays[j].Modules {
+				all = append(all, t.Trays[j].Modules[k].Parameters)
+			}
+		}
+	}
+	return slices.ContainsFunc(all, func(p Parameters) bool { return (&Value{Kind: KindMap, Map: p}).contains("://") })
+}
+
+// contains looks for a text in a value and all it holds.
+func (v *Value) contains(text string) bool {
+	return strings.Contains(v.Text, text) ||
+		slices.ContainsFunc(v.List, func(v Value) bool { return v.contains(text) }) ||
+		slices.ContainsFunc(v.Map, func(p Parameter) bool { return p.Value.contains(text) })
+}
 
 // External is the URL that a class's src stands for, as Externals has it: with
 // recursive it is a folder of an svn repository, as IceProd had it.
@@ -238,6 +272,9 @@ func (c *externalCollector) each(at externalPlace, use ExternalUse, text func(ex
 				break
 			}
 			if looked++; looked > maxExternalTexts {
+				if len(order) == 0 {
+					return // programs, as far as anybody looks
+				}
 				c.refuse(use, fmt.Sprintf("its address depends on the job, and %d jobs with their iterations are too many to look at each", end-c.first))
 				return
 			}
