@@ -21,7 +21,7 @@ def able(what):
 seen = {
     'reads the secret': able(lambda: open('SECRET').read()),
     'writes beside itself': able(lambda: open(os.path.join(os.path.dirname(__file__), 'planted'), 'w')),
-    'writes into the home': able(lambda: open(os.path.expanduser('~/floe-planted'), 'w')),
+    'writes into the home': able(lambda: open('HOME/floe-planted', 'w')),
     'has the token': 'yes' if 'FLOE_TOKEN' in os.environ else 'no',
     'sees others': 'yes' if len([p for p in os.listdir('/proc') if p.isdigit()]) > 8 else 'no',
 }
@@ -38,7 +38,9 @@ func TestDescribeIsolated(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(t.TempDir(), "secret")
 	file := filepath.Join(dir, "mod.py")
-	for name, text := range map[string]string{secret: "s", file: strings.ReplaceAll(nosy, "SECRET", secret), filepath.Join(dir, "beside.py"): ""} {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for name, text := range map[string]string{secret: "s", file: strings.NewReplacer("SECRET", secret, "HOME", home).Replace(nosy), filepath.Join(dir, "beside.py"): ""} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
