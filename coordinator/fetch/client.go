@@ -88,7 +88,9 @@ func (t *rules) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are fetched", ErrTooLarge, resp.ContentLength, int64(t.limit))
 	}
-	resp.Body = &limited{ReadCloser: resp.Body, left: int64(t.limit), limit: int64(t.limit)}
+	body := &limited{ReadCloser: resp.Body, left: int64(t.limit), limit: int64(t.limit)}
+	body.session, _ = r.Context().Value(sessionKey{}).(*Session)
+	resp.Body = body
 	return resp, nil
 }
 
@@ -96,6 +98,7 @@ func (t *rules) RoundTrip(r *http.Request) (*http.Response, error) {
 type limited struct {
 	io.ReadCloser
 	left, limit int64
+	session     *Session // whose bytes are counted, too; nil for none
 }
 
 func (l *limited) Read(p []byte) (int, error) {
@@ -105,6 +108,11 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.ReadCloser.Read(p)
 	if l.left -= int64(n); l.left < 0 {
 		return n, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, l.limit)
+	}
+	if l.session != nil {
+		if spent := l.session.spend(int64(n)); spent != nil {
+			return n, spent
+		}
 	}
 	return n, err
 }

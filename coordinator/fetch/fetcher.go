@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"floe/protocol"
@@ -39,6 +40,7 @@ type Limits struct {
 	Transfer protocol.ByteSize // one answer of a host: 64 MiB
 	Unpacked protocol.ByteSize // what an archive, or all objects of a pack, hold: 256 MiB
 	Module   protocol.ByteSize // one module as it is delivered: 64 MiB
+	Session  protocol.ByteSize // all that one submission has fetched, unpacked and packed: 4 GB
 	Files    int               // files of an archive, or objects of a pack: 50,000
 	Time     time.Duration     // one origin: 5 min
 
@@ -50,7 +52,10 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	for _, x := range []struct{ field, value *protocol.ByteSize }{
-		{&l.Transfer, new(protocol.ByteSize(64 << 20))}, {&l.Unpacked, new(protocol.ByteSize(256 << 20))}, {&l.Module, new(protocol.ByteSize(64 << 20))},
+		{&l.Transfer, new(protocol.ByteSize(64 << 20))},
+		{&l.Unpacked, new(protocol.ByteSize(256 << 20))},
+		{&l.Module, new(protocol.ByteSize(64 << 20))},
+		{&l.Session, new(4 * protocol.GB)},
 	} {
 		if *x.field == 0 {
 			*x.field = *x.value
@@ -165,7 +170,9 @@ func (f *Fetcher) Begin(user protocol.UserID) (*Session, error) {
 		return nil, err
 	}
 	p.sessions++
-	return &Session{fetcher: f, person: p, dir: dir, origins: map[string]*visit{}}, nil
+	s := &Session{fetcher: f, person: p, dir: dir, origins: map[string]*visit{}}
+	s.left.Store(int64(f.limits.Session))
+	return s, nil
 }
 
 // Session is the work for one submission. It may be used concurrently.
@@ -173,6 +180,7 @@ type Session struct {
 	fetcher *Fetcher
 	person  *person
 	dir     string
+	left    atomic.Int64 // bytes that may still come to lie on the disk
 
 	mu      sync.Mutex
 	origins map[string]*visit // guarded by mu
@@ -225,6 +233,16 @@ func (s *Session) Close() error {
 	s.fetcher.mu.Unlock()
 	return os.RemoveAll(s.dir)
 }
+
+// spend counts bytes that come to lie on the disk.
+func (s *Session) spend(n int64) error {
+	if s.left.Add(-n) < 0 {
+		return fmt.Errorf("%w: the external modules of one submission may take %v together", ErrTooLarge, s.fetcher.limits.Session)
+	}
+	return nil
+}
+
+type sessionKey struct{}
 
 // Pin finds out what a reference means, without bringing it. ok is false where that
 // is only known from the bytes.
@@ -294,7 +312,7 @@ func (s *Session) visit(ctx context.Context, e steering.External, do func(contex
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	within, stop := context.WithTimeout(ctx, s.fetcher.limits.Time)
+	within, stop := context.WithTimeout(context.WithValue(ctx, sessionKey{}, s), s.fetcher.limits.Time)
 	defer stop()
 	if !e.SHA256.IsZero() {
 		within = plainHTTP(within)

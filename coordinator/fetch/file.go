@@ -136,11 +136,11 @@ func (f *file) unpack(archive string) (string, error) {
 	}
 	defer root.Close()
 	limits := f.session.fetcher.limits
-	_, err = cache.ExtractWithin(in, root, cache.ExtractLimits{Files: limits.Files, Bytes: limits.Unpacked})
+	got, err := cache.ExtractWithin(in, root, cache.ExtractLimits{Files: limits.Files, Bytes: limits.Unpacked})
 	if errors.Is(err, cache.ErrArchive) {
 		err = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	return dir, errors.Join(err, os.Remove(archive))
+	return dir, errors.Join(err, f.session.spend(int64(got.Bytes)), os.Remove(archive))
 }
 
 // pick implements origin.

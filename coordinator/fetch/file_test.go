@@ -261,6 +261,31 @@ func TestEachOriginOnce(t *testing.T) {
 	}
 }
 
+// TestQuotaOfASession: many small modules may not fill the disk either.
+func TestQuotaOfASession(t *testing.T) {
+	w := newWorld(t)
+	w.names["h.example.com"] = []string{public}
+	archive := gzipped(tarball(member("zeros", strings.Repeat("\x00", 100_000))))
+	w.mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(archive) })
+	s, err := w.fetcher(Config{Limits: Limits{Session: 1_000_000}}).Begin("ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	refused := 0
+	for i := range 6 { // each is unpacked and packed: some 200,000 bytes
+		e := steering.External{Kind: steering.ExternalFile, URL: fmt.Sprintf("https://h.example.com/%d.tgz", i)}
+		if _, err := s.Module(t.Context(), e); errors.Is(err, ErrTooLarge) {
+			refused++
+		} else if err != nil || refused > 0 {
+			t.Errorf("module %d: %v after %d were refused", i, err, refused)
+		}
+	}
+	if refused == 0 || refused > 2 {
+		t.Errorf("%d of 6 modules were refused, want the last one or two", refused)
+	}
+}
+
 func TestQuotasOfAPerson(t *testing.T) {
 	w := newWorld(t)
 	w.names["h.example.com"] = []string{public}

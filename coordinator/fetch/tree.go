@@ -46,7 +46,7 @@ func (s *Session) pack(ctx context.Context, from origin, inside string, m *Modul
 	}
 	defer f.Close()
 	hash := sha256.New()
-	out := &counted{w: io.MultiWriter(f, hash), left: int64(s.fetcher.limits.Module)}
+	out := &counted{session: s, w: io.MultiWriter(f, hash), left: int64(s.fetcher.limits.Module)}
 	if err := writeTar(ctx, out, root); err != nil {
 		return err
 	}
@@ -59,6 +59,7 @@ func (s *Session) pack(ctx context.Context, from origin, inside string, m *Modul
 
 // counted refuses to write more than a module may have.
 type counted struct {
+	session       *Session
 	w             io.Writer
 	left, written int64
 }
@@ -66,6 +67,9 @@ type counted struct {
 func (c *counted) Write(p []byte) (int, error) {
 	if c.left -= int64(len(p)); c.left < 0 {
 		return 0, fmt.Errorf("%w: a module may have %v; name the file or folder that is needed behind a #", ErrTooLarge, protocol.ByteSize(c.written+int64(len(p))+c.left))
+	}
+	if err := c.session.spend(int64(len(p))); err != nil {
+		return 0, err
 	}
 	n, err := c.w.Write(p)
 	c.written += int64(n)
