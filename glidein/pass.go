@@ -57,10 +57,32 @@ type Result struct {
 	Ended     []protocol.LaunchID `json:"ended,omitempty"`
 	Adopted   []protocol.LaunchID `json:"adopted,omitempty"`
 	Refused   []string            `json:"refused,omitempty"`
-	Reports   int                 `json:"reports"`
-	Reasons   []string            `json:"reasons,omitempty"`
+	// Waiting says, in the batch system's words, why jobs are held or wait.
+	Waiting []Waiting `json:"waiting,omitempty"`
+	Reports int       `json:"reports"`
+	Reasons []string  `json:"reasons,omitempty"`
 	// SubmitFile is the file a dry run wrote.
 	SubmitFile string `json:"submit_file,omitempty"`
+}
+
+// Waiting is one reason for which pilot jobs do not start.
+type Waiting struct {
+	State  string      `json:"state"` // queued or held
+	Reason string      `json:"reason"`
+	Jobs   int         `json:"jobs"`
+	First  batch.JobID `json:"first"` // one of them, to look at
+}
+
+// wait notes a job that does not start.
+func (r *Result) wait(e *batch.Entry) {
+	if e.Reason == "" || e.State != batch.Queued && e.State != batch.Held {
+		return
+	}
+	at := slices.IndexFunc(r.Waiting, func(w Waiting) bool { return w.State == e.State.String() && w.Reason == e.Reason })
+	if at < 0 {
+		at, r.Waiting = len(r.Waiting), append(r.Waiting, Waiting{State: e.State.String(), Reason: e.Reason, First: e.ID})
+	}
+	r.Waiting[at].Jobs++
 }
 
 // Run makes the pass. The result says what was done even when the error is not nil.
@@ -147,6 +169,7 @@ func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, entries []batch.En
 		} else {
 			known.BatchID = e.ID
 		}
+		result.wait(e)
 		switch e.State {
 		case batch.Running:
 			result.Running++

@@ -31,6 +31,7 @@ type fakeBatch struct {
 	// loseAnswer makes Submit take the job and answer an error all the same.
 	loseAnswer bool
 	twice      bool // lists every job twice
+	reasons    map[batch.State]string
 	removed    []batch.JobID
 }
 
@@ -67,7 +68,7 @@ func (f *fakeBatch) Submit(_ context.Context, jobs []batch.Job, file string) ([]
 func (f *fakeBatch) Status(context.Context, []batch.Known) ([]batch.Entry, error) {
 	var all []batch.Entry
 	for l, s := range f.jobs {
-		e := batch.Entry{ID: batch.JobID("id-" + l), Launch: l, State: s}
+		e := batch.Entry{ID: batch.JobID("id-" + l), Launch: l, State: s, Reason: f.reasons[s]}
 		if leader, index, ok := strings.Cut(string(l), "/"); ok {
 			e.Launch = protocol.LaunchID(leader)
 			e.Index, _ = strconv.Atoi(index)
@@ -236,6 +237,25 @@ func TestStrayOfAnArrayIsAdoptedAndRemoved(t *testing.T) {
 	r := run(t, p)
 	if len(r.Adopted) != 0 || r.Queued != 1 || !slices.Equal(b.removed, []batch.JobID{"id-lost/2"}) {
 		t.Errorf("second pass = %+v, removed %v; want it known, and removed", r, b.removed)
+	}
+}
+
+func TestReasonsOfJobsThatDoNotStart(t *testing.T) {
+	p, b, c := newPass(t, 5, 5)
+	c.want = 0
+	b.jobs["a"], b.jobs["b"], b.jobs["c"], b.jobs["d"] = batch.Held, batch.Held, batch.Queued, batch.Running
+	b.reasons = map[batch.State]string{batch.Held: "PartitionTimeLimit", batch.Queued: "Resources", batch.Running: "None"}
+	r := run(t, p)
+	slices.SortFunc(r.Waiting, func(a, b glidein.Waiting) int { return strings.Compare(a.State, b.State) })
+	for i := range r.Waiting {
+		if r.Waiting[i].First == "" {
+			t.Errorf("%+v names no job", r.Waiting[i])
+		}
+		r.Waiting[i].First = ""
+	}
+	want := []glidein.Waiting{{State: "held", Reason: "PartitionTimeLimit", Jobs: 2}, {State: "queued", Reason: "Resources", Jobs: 1}}
+	if d := cmp.Diff(want, r.Waiting); d != "" {
+		t.Errorf("why jobs wait (-want +got):\n%s", d)
 	}
 }
 

@@ -237,6 +237,9 @@ func printPass(p *printer, r *glidein.Result) {
 			p.line("%s %d: %s", list.what, len(list.ids), strings.Join(words, " "))
 		}
 	}
+	for _, w := range r.Waiting {
+		p.line("%d %s: %s (such as job %s)", w.Jobs, w.State, visible(w.Reason), visible(string(w.First)))
+	}
 	if r.Reports > 0 {
 		p.line("delivered %d reports", r.Reports)
 	}
