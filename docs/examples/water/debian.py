@@ -72,7 +72,7 @@ class Packages:
             self.roots[name], self.versions[name] = root, version
             for folder, _, files in os.walk(root):
                 for file in files:
-                    if '.so' in file:
+                    if '.so' in file and os.path.exists(os.path.join(folder, file)):
                         self.libraries.setdefault(file, (name, os.path.join(folder, file)))
         for name in names:
             if name not in self.roots:
@@ -84,6 +84,13 @@ class Packages:
             if os.path.exists(found):
                 return name, found
         fail('%s is in none of the packages %s' % (path, ' '.join(self.roots)))
+
+    def real(self, path):
+        """The file that a path stands for; never one of this machine."""
+        found = os.path.realpath(path)
+        if not found.startswith(os.path.realpath(self.place) + os.sep):
+            fail('%s is a link to %s, out of its package' % (path, found))
+        return found
 
 
 def depends(names):
@@ -121,8 +128,7 @@ class Relocation:
 
     def put(self, package, source, target, runpath):
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        # Behind a link, which may be the package's alternative, stands the file.
-        shutil.copyfile(os.path.realpath(source), target)
+        shutil.copyfile(self.packages.real(source), target)
         os.chmod(target, 0o755)
         self.used.add(package)
         self.files[target] = runpath
@@ -191,7 +197,8 @@ def main():
             package, source = packages.file(path)
             tree.used.add(package)
             inner = re.sub(r'^(usr/)?share/', '', path)
-            shutil.copytree(source, os.path.join(arguments.directory, 'share', inner), ignore_dangling_symlinks=True)
+            shutil.copytree(source, os.path.join(arguments.directory, 'share', inner),
+                            copy_function=lambda a, b: shutil.copy(packages.real(a), b))
         for name in sorted(tree.used):
             notice = os.path.join(packages.roots[name], 'usr/share/doc', name, 'copyright')
             if os.path.isfile(notice):
