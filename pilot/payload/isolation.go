@@ -72,7 +72,7 @@ var shared = []string{"/tmp", "/var/tmp"}
 // started outside of its namespaces.
 var doors = []string{"/run/user", "/run/docker.sock", "/run/containerd", "/run/podman", "/run/crio"}
 
-// keeps says that this program is a keeper when it is asked to, see Keep.
+// keeps says that this program is a starter when it is asked to, see Keep.
 var keeps atomic.Bool
 
 // ErrNoIsolation: this node does not let the pilot isolate payloads. The text

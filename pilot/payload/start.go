@@ -170,17 +170,14 @@ func (h *starting) plan(spec *startSpec, log, report int) (*birth, []*plan) {
 		b.program, b.argv, b.env = argv[0], argv, env
 	}
 	if err = errors.Join(err, first.err, payload.err); err != nil {
-		// A call that is refused for certain, to tell of it.
-		fail := &plan{}
-		fail.add(reports(err), unix.SYS_CLOSE, ^uintptr(0))
-		first.calls = append(first.calls[:1:1], fail.calls...)
+		// The process tells of it: all that it makes is a call that is refused for certain.
+		refused := &plan{}
+		refused.add(err.Error(), unix.SYS_CLOSE, ^uintptr(0))
+		first.calls = append(first.calls[:1:1], refused.calls...)
 	}
 	b.calls, b.payload = first.calls, payload.calls
 	return b, []*plan{first, payload}
 }
-
-// reports is an error as the process tells of it, with the kernel's word left out.
-func reports(err error) string { return fmt.Sprintf("prepare: %v", err) }
 
 // hardFiles is how many files a process may open at most.
 func hardFiles() uint64 {
