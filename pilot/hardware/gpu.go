@@ -92,11 +92,13 @@ func (m *measurement) chosen(cards []card) []card {
 		return cards
 	}
 	var kept []card
-	for _, id := range m.Cards {
-		if i := slices.IndexFunc(cards, func(c card) bool { return c.ID == id }); i >= 0 {
-			kept = append(kept, cards[i])
-		} else {
+	for n, id := range m.Cards {
+		switch i := slices.IndexFunc(cards, func(c card) bool { return c.ID == id }); {
+		case slices.Contains(m.Cards[:n], id):
+		case i < 0:
 			m.problem("gpu %s: the site names it, and it is not there or not given to this slot", id)
+		default:
+			kept = append(kept, cards[i])
 		}
 	}
 	return kept

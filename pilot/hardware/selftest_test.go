@@ -124,7 +124,7 @@ func TestSelfTestOnOpenCL(t *testing.T) {
 		res, report := Measure(t.Context(), o)
 		return res.GPUs, res.Tags, report
 	}
-	gpus, tags, report := measured(Options{Cards: []string{id}})
+	gpus, tags, report := measured(Options{Cards: []string{id, id}})
 	if len(gpus) != 1 || gpus[0].ID != id || !gpus[0].Tested || gpus[0].Memory <= 0 || !slices.Contains(tags, "opencl-gpu") {
 		t.Errorf("offered %+v with tags %q, want %s, sound, and opencl-gpu\n%s", gpus, tags, id, report.String())
 	}
