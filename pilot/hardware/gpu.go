@@ -107,11 +107,10 @@ func (m *measurement) chosen(cards []card) []card {
 // adviseOpenCL advertises OpenCL for cards by the self-tests, where these ran, and not
 // by what is listed.
 func (m *measurement) adviseOpenCL(results []tested) {
-	const tag = "opencl-gpu"
 	if slices.ContainsFunc(results, func(t tested) bool { return t.opencl }) {
-		m.features = append(m.features, tag)
+		m.features = append(m.features, tagOpenCLGPU)
 	} else if slices.ContainsFunc(results, func(t tested) bool { return t.ran }) {
-		m.features = slices.DeleteFunc(m.features, func(f string) bool { return f == tag })
+		m.features = slices.DeleteFunc(m.features, func(f string) bool { return f == tagOpenCLGPU })
 	}
 }
 

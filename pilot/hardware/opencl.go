@@ -23,11 +23,17 @@ type device struct {
 // Vendors by their PCI numbers, as OpenCL gives them.
 var openclVendors = map[string]string{"0x10de": vendorNVIDIA, "0x1002": vendorAMD}
 
-// opencl lists cards that only OpenCL knows, such as those of Intel, and notes what
-// OpenCL finds at all: opencl-gpu and opencl-cpu become tags. Cards that a vendor's
-// tool has listed, or hides because they are another slot's, are not listed again.
+// Tags of what OpenCL can use.
+const (
+	tagOpenCLGPU = "opencl-gpu"
+	tagOpenCLCPU = "opencl-cpu"
+)
+
+// opencl lists cards that only OpenCL knows, such as those of Intel, and those that the
+// site names, and notes what OpenCL finds at all. Cards that a vendor's tool has listed,
+// or hides because they are another slot's, are not listed again.
 func (m *measurement) opencl(ctx context.Context, hasNVIDIA, hasAMD bool) []card {
-	out, err := m.Run(ctx, "clinfo", "--raw")
+	devices, err := m.devices(ctx, "clinfo", "--raw")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil
@@ -35,37 +41,78 @@ func (m *measurement) opencl(ctx context.Context, hasNVIDIA, hasAMD bool) []card
 		m.problem("OpenCL: %v; no device of it is offered", err)
 		return nil
 	}
-	var cards []card
-	seen := make(map[string]bool)
-	for _, d := range parseDevices(string(out)) {
-		kind, named := "", slices.Contains(m.Cards, d.card().ID)
-		switch types := d.properties["CL_DEVICE_TYPE"]; {
-		case d.properties["CL_DEVICE_AVAILABLE"] == "CL_FALSE":
+	vendors := false
+	for _, d := range devices {
+		kind, vendor := d.kind(), d.vendor()
+		vendors = vendors || vendor != ""
+		switch {
+		case !d.available():
 			m.problem("OpenCL: %s of %s is not available", d.properties["CL_DEVICE_NAME"], d.platformName)
-			continue
-		case strings.Contains(types, "CL_DEVICE_TYPE_GPU"):
-			kind = "opencl-gpu"
-		case strings.Contains(types, "CL_DEVICE_TYPE_CPU"):
-			kind = "opencl-cpu"
-		case !named:
-			continue
+		case kind == tagOpenCLCPU, vendor == vendorNVIDIA && hasNVIDIA, vendor == vendorAMD && hasAMD:
+			m.findDevice(&d, kind)
 		}
-		if named {
-			kind = "opencl-gpu"
+	}
+	if vendors {
+		// A task with a card of OpenCL's sees none of these vendors, whose platforms
+		// may be gone then: it counts without them.
+		if seen, err := m.devices(ctx, "env", append(protocol.GPUVariables(nil), "clinfo", "--raw")...); err == nil {
+			devices = seen
 		}
-		vendor := openclVendors[d.properties["CL_DEVICE_VENDOR_ID"]]
-		own := named || kind == "opencl-gpu" && vendor == "" && len(m.Cards) == 0
-		if kind == "opencl-cpu" || own || vendor == vendorNVIDIA && hasNVIDIA || vendor == vendorAMD && hasAMD {
-			m.features = append(m.features, kind)
-			m.find("opencl", kind, d.platformName+": "+d.properties["CL_DEVICE_NAME"])
-		}
-		// Two platforms may drive the same card.
-		if place := d.place(); own && !seen[place] {
-			seen[place] = true
-			cards = append(cards, d.card())
+	}
+	var cards []card
+	places := make(map[string]bool)
+	for _, d := range devices {
+		named := slices.Contains(m.Cards, d.card().ID)
+		switch {
+		case !d.available():
+		case named && d.vendor() != "":
+			m.problem("gpu %s: it is a card of %s, and has another name", d.card().ID, d.vendor())
+		case named, d.kind() == tagOpenCLGPU && d.vendor() == "" && len(m.Cards) == 0:
+			m.findDevice(&d, tagOpenCLGPU)
+			// Two platforms may drive the same card.
+			if place := d.place(); !places[place] {
+				places[place] = true
+				cards = append(cards, d.card())
+			}
 		}
 	}
 	return cards
+}
+
+// devices are those that a command like clinfo --raw lists.
+func (m *measurement) devices(ctx context.Context, name string, args ...string) ([]device, error) {
+	out, err := m.Run(ctx, name, args...)
+	if err != nil {
+		return nil, err
+	}
+	return parseDevices(string(out)), nil
+}
+
+// findDevice notes a device under a tag.
+func (m *measurement) findDevice(d *device, tag string) {
+	m.features = append(m.features, tag)
+	m.find("opencl", tag, d.platformName+": "+d.properties["CL_DEVICE_NAME"])
+}
+
+func (d *device) available() bool { return d.properties["CL_DEVICE_AVAILABLE"] != "CL_FALSE" }
+
+// kind is the tag of a device, empty for what is neither card nor processor.
+func (d *device) kind() string {
+	switch types := d.properties["CL_DEVICE_TYPE"]; {
+	case strings.Contains(types, "CL_DEVICE_TYPE_GPU"):
+		return tagOpenCLGPU
+	case strings.Contains(types, "CL_DEVICE_TYPE_CPU"):
+		return tagOpenCLCPU
+	}
+	return ""
+}
+
+// vendor is whose card a device is, empty for what no tool of a vendor lists.
+func (d *device) vendor() string {
+	if d.kind() != tagOpenCLGPU {
+		return ""
+	}
+	return openclVendors[d.properties["CL_DEVICE_VENDOR_ID"]]
 }
 
 // place is what tells a card from others.
