@@ -35,6 +35,10 @@ const (
 	AnyLinux    = "linux"
 )
 
+// Machines are processors by their usual names in the kernel. A platform may name
+// others; who writes one by hand has more likely mistyped it.
+var Machines = []string{"x86_64", "aarch64", "ppc64le", "riscv64", "s390x", "i686", "armv7l", "loongarch64"}
+
 // maxLevel is the highest x86-64 level there is.
 const maxLevel = 4
 

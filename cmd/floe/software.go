@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -220,9 +221,13 @@ func publishersCommand() *cobra.Command {
 					if x.Revoked != 0 {
 						state = "revoked " + moment(x.Revoked)
 					}
-					rows = append(rows, []string{string(x.User), x.Key.String(), state, moment(x.Added)})
+					until := "-"
+					if c, err := x509.ParseCertificate(x.Certificate); err == nil {
+						until = moment(c.NotAfter.UnixMilli())
+					}
+					rows = append(rows, []string{string(x.User), x.Key.String(), state, moment(x.Added), until})
 				}
-				return p.rows([]string{"publisher", "key", "state", "known since"}, rows)
+				return p.rows([]string{"publisher", "key", "state", "known since", "may publish until"}, rows)
 			})
 		},
 	}

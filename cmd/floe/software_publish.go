@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -192,6 +193,9 @@ func publishSoftware(c *cobra.Command, args []string) error {
 	}
 	if err := id.Check(); err != nil {
 		return usageErrorf("%v", err)
+	}
+	if p, _ := protocol.ParsePlatform(id.Platform); p.System != "" && !slices.Contains(protocol.Machines, p.Machine) {
+		return usageErrorf("--platform %s: no machine %q; want one of %s", id.Platform, p.Machine, strings.Join(protocol.Machines, ", "))
 	}
 	address, _ := f.GetString("url")
 	dry, _ := f.GetBool("dry-run")

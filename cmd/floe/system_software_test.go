@@ -111,6 +111,7 @@ func TestSystemSoftware(t *testing.T) {
 	}
 	w.ok("software", "trust", "ann", ann.key.String(), "--keys", filepath.Join(w.nodes["c1"].dir, "keys"))
 	ann.refused(exitUsage, "--platform is missing", "software", "publish", "tools", "1.0", alpha)
+	ann.refused(exitUsage, `no machine "x86"`, "software", "publish", "tools", "1.0", alpha, "--platform", "linux-x86")
 	ann.refused(exitFailure, "there is nothing in it", "software", "publish", "tools", "1.0", filepath.Join(w.dir, "gate"), "--platform", "any")
 
 	// Submitted before it is published, it is refused; then both builds are pinned.

@@ -13,8 +13,8 @@ import (
 	"floe/protocol/steering"
 )
 
-// softwarePins are the versions of the catalog that a dataset may use: all active builds of
-// each, for good. What is retired or published later changes nothing for it.
+// softwarePins are the versions of the catalog that a dataset may use: all active
+// builds of each, for good. What is retired or published later changes nothing for it.
 type softwarePins struct {
 	bill software.Bill
 	// byTask are the versions that each task of the document uses.
@@ -96,7 +96,7 @@ func (p *softwarePins) find(m *state.Machine, u *steering.ProjectUse) (v softwar
 	if v.version == "" {
 		switch versions := m.SoftwareVersions(v.name); len(versions) {
 		case 0:
-			return v, "", fmt.Sprintf("project %s: %s, and the document has no resource of that name", v.name, unknownSoftware(m, v.name, ""))
+			return v, "", fmt.Sprintf("project %s: no resource of the document has that name, and %s", v.name, unknownSoftware(m, v.name, ""))
 		case 1:
 			v.version = versions[0]
 			note = fmt.Sprintf("project %s: no version; %s is taken, the only active one", v.name, v.version)
@@ -111,7 +111,7 @@ func (p *softwarePins) find(m *state.Machine, u *steering.ProjectUse) (v softwar
 	active := slices.DeleteFunc(slices.Clone(builds), func(x state.Software) bool { return x.Retired != 0 })
 	switch {
 	case len(builds) == 0:
-		return v, "", fmt.Sprintf("project %s %s: %s, and the document has no resource named %s", v.name, v.version, unknownSoftware(m, v.name, v.version), u.Project.ResourceNames()[0])
+		return v, "", fmt.Sprintf("project %s %s: no resource of the document has that name, and %s", v.name, v.version, unknownSoftware(m, v.name, v.version))
 	case len(active) == 0:
 		why := fmt.Sprintf("project %s %s is retired", v.name, v.version)
 		if versions := m.SoftwareVersions(v.name); len(versions) > 0 {

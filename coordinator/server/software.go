@@ -93,7 +93,7 @@ func unknownSoftware(m *state.Machine, name, version string) string {
 		if near := steering.Nearest(version, versions); near != "" {
 			text += fmt.Sprintf("; did you mean %s?", near)
 		}
-		return text + " Active versions: " + few(versions)
+		return text + " (active: " + few(versions) + ")"
 	}
 	var names []string
 	for x := range m.Software(protocol.SoftwareID{}) {

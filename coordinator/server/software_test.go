@@ -276,11 +276,11 @@ func TestSubmissionPinsSoftware(t *testing.T) {
 			t.Errorf("submit: %v, %q; want bad-request with %q", err, e.Details, want)
 		}
 	}
-	refused(withProjects, "project icetray 1.0: the catalog has no software named icetray, and the document has no resource named icetray")
+	refused(withProjects, "project icetray 1.0: no resource of the document has that name, and the catalog has no software named icetray")
 	ada.mustPublish("icetray", "1.0", "linux-x86_64-v2-glibc2.28", "new")
 	ada.mustPublish("icetray", "1.0", "linux-x86_64-glibc2.17", "old")
 	ada.mustPublish("gcd", "2024", "any", "gcd")
-	refused(strings.Replace(withProjects, `"1.0"`, `"1.O"`, 1), `did you mean "1.0"? Active versions: 1.0`)
+	refused(strings.Replace(withProjects, `"1.0"`, `"1.O"`, 1), `did you mean "1.0"? (active: 1.0)`)
 	refused(strings.Replace(withProjects, "name: icetray", "name: icetrey", 1), `did you mean "icetray"?`)
 	refused(strings.Replace(withProjects, `"1.0"`, `"$(job)"`, 1), "must not depend on job")
 	refused(strings.Replace(withProjects, "name: a\n", "name: a\n    projects: [{name: arm, version: \"1\"}]\n", 1), "no software named arm")

@@ -2,6 +2,7 @@ package software
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -64,17 +65,27 @@ func DecodeBill(text []byte) (*Bill, error) {
 	return b, nil
 }
 
-// Version returns the verified builds of one version. Where one of them does not
+// Version returns the verified builds of one version, without those of publishers
+// whom the site does not list, unless there are no others. Where another does not
 // verify, none is returned: something is wrong with the bill.
-func (b *Bill) Version(t *Trust, name, version string) ([]protocol.SignedBuild, error) {
-	var builds []protocol.SignedBuild
+func (b *Bill) Version(t *Trust, name, version string) (builds []protocol.SignedBuild, err error) {
+	var unlisted error
 	for i := range b.Builds {
-		if x := &b.Builds[i]; x.Build.Name == name && x.Build.Version == version {
-			if err := b.verify(t, x); err != nil {
-				return nil, err
-			}
+		x := &b.Builds[i]
+		if x.Build.Name != name || x.Build.Version != version {
+			continue
+		}
+		switch err := b.verify(t, x); {
+		case errors.Is(err, errUnlisted):
+			unlisted = err
+		case err != nil:
+			return nil, err
+		default:
 			builds = append(builds, *x)
 		}
+	}
+	if len(builds) == 0 {
+		return nil, unlisted
 	}
 	return builds, nil
 }

@@ -21,6 +21,9 @@ import (
 // what a publisher of the cluster made.
 var ErrUntrusted = errors.New("not trusted")
 
+// errUnlisted: it is signed by a publisher of the cluster whom the site does not list.
+var errUnlisted = fmt.Errorf("%w: signed by a publisher whom this site does not list", ErrUntrusted)
+
 func untrusted(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrUntrusted, fmt.Errorf(format, args...))
 }
@@ -122,7 +125,7 @@ func (t *Trust) Verify(b *protocol.SignedBuild, c *Certificate) error {
 	x := &b.Build
 	switch {
 	case len(t.Publishers) > 0 && !slices.ContainsFunc(t.Publishers, func(k protocol.PublisherKey) bool { return slices.Equal(k, b.Key) }):
-		return untrusted("%v: signed with %v of %s, which this site does not list", x.ID(), b.Key, x.Publisher)
+		return fmt.Errorf("%w: %v: %s, by the key %v", errUnlisted, x.ID(), x.Publisher, b.Key)
 	case x.Cluster != t.Cluster || c.issuer != t.Cluster:
 		return untrusted("%v: signed for cluster %q, not for %q", x.ID(), x.Cluster, t.Cluster)
 	case x.Publisher != c.User || !slices.Equal(b.Key, c.Key):

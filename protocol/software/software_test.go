@@ -114,6 +114,31 @@ func TestBillIsVerified(t *testing.T) {
 	}
 }
 
+// Of a version that several have built, a site uses those of publishers it lists.
+func TestOnlyListedPublishers(t *testing.T) {
+	root, ann, bob := newAuthority(t, nil), newKey(t), newKey(t)
+	theirs := build("linux-x86_64")
+	theirs.Publisher = "bob"
+	bill := &Bill{
+		Root: root.cert.Raw, Certificates: [][]byte{root.certify(t, "ann", ann), root.certify(t, "bob", bob)},
+		Builds: []protocol.SignedBuild{signed(t, ann, build("any")), signed(t, bob, theirs)},
+	}
+	trust := root.trust()
+	trust.Publishers = []protocol.PublisherKey{bill.Builds[0].Key}
+	builds, err := bill.Version(trust, "icetray", "1.0")
+	if err != nil || len(builds) != 1 || builds[0].Build.Publisher != "ann" {
+		t.Errorf("Version = %v, %v; want the build of ann alone", builds, err)
+	}
+	bill.Builds[1].Signature[0] ^= 1 // nobody's business here
+	if _, err := bill.Version(trust, "icetray", "1.0"); err != nil {
+		t.Errorf("Version, the other's signature being wrong: %v", err)
+	}
+	trust.Publishers = nil
+	if _, err := bill.Version(trust, "icetray", "1.0"); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("Version, both being listed: %v, want ErrUntrusted", err)
+	}
+}
+
 // Whatever a coordinator, its store or the network changes is noticed.
 func TestWhatIsNotTrusted(t *testing.T) {
 	root, key := newAuthority(t, nil), newKey(t)
