@@ -81,7 +81,7 @@ func (c *countedReader) Read(b []byte) (int, error) {
 // more.
 func (x *extraction) run(ctx context.Context, r io.Reader) (Extracted, error) {
 	x.read.in = r
-	in, err := openArchive(&x.read)
+	in, err := openArchive(&x.read, x.listed)
 	if err != nil {
 		return x.got, err
 	}
