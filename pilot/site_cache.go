@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -40,9 +40,10 @@ func (l *Link) Site(address string) (cache.Site, error) {
 		},
 	}
 	return &siteCache{
-		host: u.Host, logger: l.logger,
+		host: u.Host,
 		client: &http.Client{
 			Transport: &http.Transport{
+				DialContext:     (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 				TLSClientConfig: within.Client(), TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: siteHeadWithin,
 				MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, DisableCompression: true,
 			},
@@ -55,7 +56,7 @@ func (l *Link) Site(address string) (cache.Site, error) {
 const (
 	// siteHeadWithin is how long it may take until the first byte: it fetches all of a
 	// file before it gives any.
-	siteHeadWithin = 30 * time.Minute
+	siteHeadWithin = 10 * time.Minute
 	siteBusyFor    = 5 * time.Minute
 	siteRetries    = 3
 	// siteRest is how long a site's cache that could not be reached is left alone.
@@ -66,7 +67,6 @@ const (
 type siteCache struct {
 	host   string
 	client *http.Client
-	logger *slog.Logger
 
 	mu    sync.Mutex
 	until time.Time // it is left alone until then; guarded by mu
