@@ -93,6 +93,13 @@ func (v *savings) kept() (d time.Duration, any bool) {
 	return v.last.Kept, true
 }
 
+// sinceAsked tells whether the module has saved something since it was asked to.
+func (v *savings) sinceAsked() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.last != nil && v.last.Asked
+}
+
 // save packs paths of the work directory, or what the steering file declares, and
 // hands the checkpoint on. The payload waits for it: nothing changes meanwhile.
 func (r *runner) save(paths []string) (protocol.ByteSize, error) {
@@ -126,6 +133,22 @@ func (r *runner) save(paths []string) (protocol.ByteSize, error) {
 	default:
 	}
 	return c.Size, nil
+}
+
+// saveDeclared saves what the steering file declares of a module that was asked for it
+// and ended by itself, or says by its exit code that it did: a foreign program need not
+// know of floe. What was killed may have left half a file.
+func (r *runner) saveDeclared(s *step, run *ran) {
+	c := s.checkpoint
+	asked := run.stopped == stopContext || run.stopped == stopWalltime || run.stopped == stopSlot
+	again := run.stopped == stopNone && run.exit != 0 && c != nil && run.exit == c.Exit
+	if c == nil || len(c.Files) == 0 || run.start != nil || run.signal != 0 || run.exit == 0 || run.exit > 128 || !asked && !again {
+		return
+	}
+	if r.savings.sinceAsked() {
+		return
+	}
+	_, _ = r.save(nil) // what keeps it from being saved is in the log
 }
 
 // pack makes the tarball and returns what is in it.

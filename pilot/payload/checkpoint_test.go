@@ -173,6 +173,46 @@ func TestWhoAsksToRunAgain(t *testing.T) {
 	}
 }
 
+// A program that knows nothing of floe saves its work when it is told to end; the
+// steering file says where.
+func TestWhatIsDeclaredIsSaved(t *testing.T) {
+	for _, test := range []struct {
+		name, onTerm string
+		saved        bool
+	}{
+		{"it ends by itself", "echo 4 >state; exit 1", true},
+		{"it is killed", "echo 4 >state", false},
+		{"by a signal", "echo 4 >state; trap - TERM; kill $$", false},
+		{"it left nothing", "exit 1", false},
+		{"it is done", "echo 4 >state; exit 0", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := script("trap '" + test.onTerm + "' TERM; mkfifo wait; echo >ready; while :; do read x <wait & wait $!; done")
+			m.Checkpoint = &Saving{Files: []string{"stat*"}}
+			a, saved := saving(t, nil, m)
+			a.limits.Grace = 300 * time.Millisecond
+			ctx, end := context.WithCancelCause(t.Context())
+			defer end(nil)
+			go func() {
+				a.await("ready")
+				end(ErrDrain)
+			}()
+			out := a.run(ctx)
+			if test.saved != (len(*saved) == 1) || test.saved != strings.Contains(out.Evidence, "its checkpoint keeps") {
+				t.Fatalf("%v (%s), saved %v", out.Verdict, out.Evidence, *saved)
+			}
+			if !test.saved {
+				return
+			}
+			b, _ := saving(t, nil, script(`test "$(cat "$FLOE_CHECKPOINT")" = 4`))
+			b.options.Resume = (*saved)[0].File
+			if out := b.run(t.Context()); out.Verdict != protocol.VerdictOK {
+				t.Errorf("the next attempt: %v (%s)", out.Verdict, out.Evidence)
+			}
+		})
+	}
+}
+
 // What cannot be gone on from is no failure.
 func TestAUselessCheckpointStartsAnew(t *testing.T) {
 	a, saved := saving(t, nil, script("mkdir d; echo 1 >d/state; floe-task checkpoint saved d"))

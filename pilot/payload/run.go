@@ -315,6 +315,7 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 	told := r.speaker(s)
 	run := r.supervise(ctx, argv, env.list(), s)
 	statistics := told()
+	r.saveDeclared(s, &run)
 	r.account(tray, label, run)
 	f.stopped, f.detail, f.start, f.killedByGroup = run.stopped, run.detail, run.start, run.groupKills
 	f.exit, f.signal = run.exit, run.signal
