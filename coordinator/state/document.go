@@ -72,6 +72,10 @@ in error, too.
 Requests are raised at most %d times; one that said nothing is taken for %v of
 memory or disk, or %d s of walltime. Budgets are fresh after a reset.
 
+After a payload or data verdict, and after a reset, a task starts anew. After any
+other it goes on from the newest checkpoint that an attempt of it has saved, if there
+is one and its inputs are the same.
+
 | verdict | budget | counts as failure | consequence |
 | --- | --- | --- | --- |
 `, PolicyVersion, MaxFailed, MaxCrashes, MaxRaises, silentMemory, silentWalltime)
