@@ -101,6 +101,12 @@ func (s *savings) store() {
 	n := s.count
 	s.mu.Unlock()
 	a := s.attempt
+	if c == nil { // dropped meanwhile
+		s.mu.Lock()
+		s.working = false
+		s.mu.Unlock()
+		return
+	}
 	record, err := a.storeCheckpoint(c, n)
 	if err != nil {
 		a.Logger.Warn("checkpoint not stored", "err", err)
@@ -111,18 +117,19 @@ func (s *savings) store() {
 		a.Logger.Info("checkpoint stored", "size", c.Size.String(), "kept", c.Kept.Round(time.Second))
 	}
 	_ = os.Remove(c.File) // else it goes with the attempt's directory
+	var old []protocol.FileRecord
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.working, s.last = false, time.Now()
 	if err == nil {
 		s.stored = append(s.stored, record)
-		// The coordinators may know of the last one only: two are kept.
+		// The coordinators may know of the last but one only: two are kept.
 		if len(s.stored) > 2 {
-			a.drop(s.stored[:1])
-			s.stored = s.stored[1:]
+			old, s.stored = s.stored[:1:1], s.stored[1:]
 		}
 	}
 	s.startLocked()
+	s.mu.Unlock()
+	a.drop(old)
 }
 
 // newestStored is what another attempt can go on from.
@@ -212,7 +219,7 @@ func (a *Attempt) fetchEarlier(ctx context.Context) string {
 // keepCheckpoint puts the newest checkpoint into the report, where an attempt can go
 // on from it.
 func (a *Attempt) keepCheckpoint() {
-	if record := a.savings.newestStored(); record != nil && a.report.Verdict.KeepsCheckpoint() {
+	if record := a.savings.newestStored(); record != nil && a.report.Verdict.KeepsCheckpoint() && len(a.report.Outputs) < protocol.MaxOutputs {
 		a.report.Outputs = append(a.report.Outputs, *record)
 	}
 }

@@ -105,6 +105,9 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
 	report.Cleaned = !publish
 	code := p.deliver(r, report)
+	if code == protocol.CodeOK {
+		a.drop(a.spent(report, true))
+	}
 	switch ErrandAfter(code, report) {
 	case ErrandPublish:
 	case ErrandDiscard:
@@ -112,9 +115,6 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 		a.drop(a.spent(report, false))
 		return
 	default:
-		if code == protocol.CodeOK {
-			a.drop(a.spent(report, true))
-		}
 		return
 	}
 	p.setPhase(report.Lease, protocol.PhaseCleaning)
@@ -127,7 +127,6 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 		p.mu.Unlock()
 		return
 	}
-	a.drop(a.spent(report, true))
 	report.Cleaned = true
 	p.deliver(r, report)
 }

@@ -154,7 +154,7 @@ func (r *localRun) open(ctx context.Context) error {
 	}
 	r.tool = filepath.Join(r.Dir, "bin")
 	if err := errors.Join(os.RemoveAll(r.tool), session.Install(r.tool)); err != nil {
-		r.Logger.Warn("payloads have no "+session.Tool, "err", err)
+		r.Logger.Warn("payloads have no command to speak by", "err", err)
 		r.tool = ""
 	}
 	r.mover = &stage.Mover{Blobs: blobs, Cache: r.cache, Temp: r.Dir, Logger: r.Logger}

@@ -286,7 +286,7 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	}
 	p.tool = filepath.Join(p.scratch, "bin")
 	if err := session.Install(p.tool); err != nil {
-		c.Logger.Warn("payloads have no "+session.Tool, "err", err)
+		c.Logger.Warn("payloads have no command to speak by", "err", err)
 		p.tool = ""
 	}
 	if p.cache, err = openCache(&c, p.scratch, link); err != nil {

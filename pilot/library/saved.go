@@ -10,6 +10,7 @@ import (
 	"floe/cache"
 	"floe/cache/pack"
 	"floe/pilot/stage"
+	"floe/protocol"
 )
 
 // Match returns the files and directories below root that fit the patterns, as the
@@ -21,8 +22,9 @@ func Match(root *os.Root, dir string, patterns []string) ([]string, error) {
 }
 
 // Pack writes names, which Match has found below root, as a tarball compressed by
-// zstd. The first member is called note and holds text.
-func Pack(ctx context.Context, root *os.Root, names []string, note string, text []byte, out io.Writer) error {
+// zstd. The first member is called note and holds text. bound sees the bytes before
+// they are compressed, and may refuse them.
+func Pack(ctx context.Context, root *os.Root, names []string, note string, text []byte, out, bound io.Writer) error {
 	p := pack.New(root, ".")
 	for _, name := range names {
 		if err := p.Add(name); err != nil {
@@ -30,7 +32,7 @@ func Pack(ctx context.Context, root *os.Root, names []string, note string, text 
 		}
 	}
 	return piped(func(w io.Writer) error {
-		t := tar.NewWriter(w)
+		t := tar.NewWriter(io.MultiWriter(bound, w))
 		if err := t.WriteHeader(&tar.Header{Name: note, Mode: 0o644, ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg, Size: int64(len(text))}); err != nil {
 			return err
 		}
@@ -41,8 +43,16 @@ func Pack(ctx context.Context, root *os.Root, names []string, note string, text 
 	}, func(r io.Reader) error { return stage.Compression("zstd").Pack(ctx, out, r) })
 }
 
-// Unpack unpacks what Pack has written below root, which is empty.
-func Unpack(ctx context.Context, in io.Reader, root *os.Root) error {
-	_, err := cache.Extract(pack.Until(ctx, in), root)
+// Unpack unpacks what Pack has written below root, which is empty, and refuses what
+// would become larger than most.
+func Unpack(ctx context.Context, in io.Reader, root *os.Root, most protocol.ByteSize) error {
+	limits := cache.ExtractLimits{Files: maxSavedFiles, Bytes: min(most, maxSavedBytes)}
+	_, err := cache.ExtractWithin(pack.Until(ctx, in), root, limits)
 	return err
 }
+
+// What a checkpoint may hold: as much as any other archive.
+const (
+	maxSavedFiles = 100_000
+	maxSavedBytes = 20 * protocol.GB
+)

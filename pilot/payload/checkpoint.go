@@ -180,11 +180,8 @@ func (r *runner) pack(c *Checkpoint, s *step, paths []string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	limited := &limitedWriter{w: out, left: int64(r.limits.Disk)}
-	if r.limits.Disk <= 0 {
-		limited.left = int64(protocol.MaxByteSize)
-	}
-	err = library.Pack(context.Background(), root, names, savedNote, text, limited)
+	limited := &limitedWriter{left: int64(r.savedLimit())}
+	err = library.Pack(context.Background(), root, names, savedNote, text, out, limited)
 	err = errors.Join(err, out.Close())
 	if err == nil {
 		err = os.Rename(part, c.File)
@@ -207,17 +204,22 @@ func (r *runner) pack(c *Checkpoint, s *step, paths []string) ([]string, error) 
 	return names, nil
 }
 
-// limitedWriter fails when more is written than was left.
-type limitedWriter struct {
-	w    io.Writer
-	left int64
+// savedLimit is how large a checkpoint may be, unpacked.
+func (r *runner) savedLimit() protocol.ByteSize {
+	if r.limits.Disk > 0 {
+		return r.limits.Disk
+	}
+	return protocol.MaxByteSize
 }
+
+// limitedWriter fails when more is written than was left.
+type limitedWriter struct{ left int64 }
 
 func (l *limitedWriter) Write(b []byte) (int, error) {
 	if l.left -= int64(len(b)); l.left < 0 {
 		return 0, errors.New("too large")
 	}
-	return l.w.Write(b)
+	return len(b), nil
 }
 
 func remove(file string) error {
@@ -257,7 +259,7 @@ func (r *runner) readEarlier(ctx context.Context) (*note, error) {
 		return nil, err
 	}
 	defer root.Close()
-	if err := library.Unpack(ctx, in, root); err != nil {
+	if err := library.Unpack(ctx, in, root, r.savedLimit()); err != nil {
 		return nil, err
 	}
 	f, err := root.Open(savedNote)

@@ -267,9 +267,10 @@ func hostileCheckpoints(t *testing.T, isolation *Isolation) {
 		refused path .
 		refused path
 		refused too-large large
+		truncate -s 50000000 sparse; refused too-large sparse
 		refused too-many $(seq 65)
 		test ! -e bad || { cat bad; exit 1; }
-		rm -rf link up fifo d device large said; echo 1 >state; ln -s state inner
+		rm -rf link up fifo d device large sparse said; echo 1 >state; ln -s state inner
 		floe-task checkpoint saved "$PWD/state" inner`))
 	a.limits.Disk = 2 * protocol.MB
 	a.options.Poll = time.Hour // the disk is not what is tried here
