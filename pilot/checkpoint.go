@@ -37,6 +37,7 @@ type savings struct {
 	stored  []protocol.FileRecord // guarded by mu; oldest first, at most two
 	last    time.Time             // guarded by mu; when the last was stored
 	count   int                   // guarded by mu
+	failed  bool                  // guarded by mu; the newest could not be stored
 	ending  bool                  // guarded by mu; the payload has ended
 	working bool                  // guarded by mu; one is being stored
 	timer   *time.Timer           // guarded by mu; of one that waits
@@ -56,7 +57,7 @@ func (s *savings) take(c payload.Checkpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dropLocked()
-	s.newest = &c
+	s.newest, s.failed = &c, false
 	s.startLocked()
 }
 
@@ -76,7 +77,7 @@ func (s *savings) startLocked() {
 		return
 	}
 	wait := time.Until(s.last.Add(s.every))
-	if s.newest.Asked || s.ending || s.last.IsZero() || wait <= 0 {
+	if s.newest.Asked && !s.failed || s.ending || s.last.IsZero() || wait <= 0 {
 		s.working = true
 		s.work.Go(s.store)
 		return
@@ -98,7 +99,7 @@ func (s *savings) store() {
 	c := s.newest
 	s.newest = nil
 	s.count++
-	n := s.count
+	n, final := s.count, s.ending
 	s.mu.Unlock()
 	a := s.attempt
 	if c == nil { // dropped meanwhile
@@ -116,10 +117,14 @@ func (s *savings) store() {
 		}
 		a.Logger.Info("checkpoint stored", "size", c.Size.String(), "kept", c.Kept.Round(time.Second))
 	}
-	_ = os.Remove(c.File) // else it goes with the attempt's directory
 	var old []protocol.FileRecord
 	s.mu.Lock()
 	s.working, s.last = false, time.Now()
+	if err != nil && s.newest == nil && !final {
+		s.newest, s.failed = c, true // tried again in time, or when the payload has ended
+	} else {
+		_ = os.Remove(c.File) // else it goes with the attempt's directory
+	}
 	if err == nil {
 		s.stored = append(s.stored, record)
 		// The coordinators may know of the last but one only: two are kept.

@@ -2,6 +2,7 @@ package pilot
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,6 +217,50 @@ func TestCheckpointsOfARunningModuleAreTold(t *testing.T) {
 		t.Errorf("told %+v, %v", told, err)
 	}
 	if reports := f.reports(); len(reports) != 1 || checkpointOf(t, reports[0]).URL != told.Checkpoint.URL {
+		t.Errorf("reports = %+v", reports)
+	}
+}
+
+// told is a log that is closed when it says something.
+type told struct {
+	slog.Handler
+	what string
+	said func()
+}
+
+func (h told) Enabled(context.Context, slog.Level) bool { return true }
+func (h told) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h told) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.what {
+		h.said()
+	}
+	return nil
+}
+
+// A checkpoint that cannot be stored while its module runs is stored in the end.
+func TestACheckpointIsStoredInTheEnd(t *testing.T) {
+	t.Parallel()
+	area := filepath.Join(t.TempDir(), "area")
+	if err := os.WriteFile(area, nil, 0o600); err != nil { // in the way
+		t.Fatal(err)
+	}
+	f := newFakeCoordinators(t)
+	f.lease(document("echo 1 >state; floe-task checkpoint saved state; mkfifo wait; read x <wait", ""), func(l *protocol.Lease) { l.TempArea = "file://" + area })
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	p := f.newPilot(func(c *Config) {
+		c.Logger = slog.New(told{slog.DiscardHandler, "checkpoint not stored", func() {
+			if err := os.Remove(area); err != nil {
+				t.Errorf("it was tried again at once: %v", err)
+			}
+			stop()
+		}})
+	})
+	if err := p.live(ctx); err != nil {
+		t.Fatal(err)
+	}
+	reports := f.reports()
+	if len(reports) != 1 || checkpointOf(t, reports[0]).URL != "file://"+files(t, area)[0] {
 		t.Errorf("reports = %+v", reports)
 	}
 }
