@@ -461,14 +461,14 @@ func fullDisk(dir string) error {
 		return err
 	}
 	if _, err := s.Tree(context.Background(), protocol.DigestOf(big), []cache.Source{source(big)}); !errors.Is(err, cache.ErrNoSpace) {
-		return fmt.Errorf("a tree on a full disk: %v, want ErrNoSpace", err)
+		return fmt.Errorf("a tree on a full disk: %w, want ErrNoSpace", err)
 	}
 	// A file that somebody else leaves there fills the disk to the last byte.
 	if err := os.WriteFile(filepath.Join(dir, "theirs"), make([]byte, 8_000_000), 0o600); !errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("filling the disk: %v", err)
+		return fmt.Errorf("filling the disk: %w", err)
 	}
 	if _, err := get(100_000, 3); !errors.Is(err, cache.ErrNoSpace) {
-		return fmt.Errorf("not a byte left: %v, want ErrNoSpace", err)
+		return fmt.Errorf("not a byte left: %w, want ErrNoSpace", err)
 	}
 	if err := os.Remove(filepath.Join(dir, "theirs")); err != nil {
 		return err

@@ -72,7 +72,9 @@ count first; wait; while ! test -e daemon.done -a -e child.done; do sleep 0.01; 
 }
 
 // stopped tells whether every process of the attempt with a work directory is stopped,
-// three at least.
+// three at least. Who has just made a child by vfork, as shells do, sleeps without
+// hearing signals until the child executes: with a child that is stopped, it stands
+// still, too.
 func stopped(t *testing.T, work string) bool {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*")
@@ -80,16 +82,30 @@ func stopped(t *testing.T, work string) bool {
 		t.Fatal(err)
 	}
 	n := 0
+	var asleep []process
+	halted := map[int]bool{} // parents of what is stopped
 	for _, file := range files {
 		pid, err := strconv.Atoi(filepath.Base(file))
 		if err != nil || !hasVariable(pid, "FLOE_SCRATCH="+work) {
 			continue
 		}
 		p, ok := readProcess(pid)
-		if ok && p.state != 'T' && p.state != 'Z' {
+		switch {
+		case !ok, p.state == 'Z':
+			continue
+		case p.state == 'T':
+			halted[p.parent] = true
+		case p.state == 'D':
+			asleep = append(asleep, p)
+		default:
 			return false
 		}
 		n++
+	}
+	for _, p := range asleep {
+		if !halted[p.pid] {
+			return false
+		}
 	}
 	return n >= 3
 }
