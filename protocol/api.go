@@ -190,6 +190,7 @@ type UsageTotal struct {
 	Attempts   uint64 `json:"attempts"`
 	WallMillis int64  `json:"wall_ms"`
 	CPUMillis  int64  `json:"cpu_ms"`
+	GPUMillis  *int64 `json:"gpu_ms,omitempty" doc:"time that cards were busy, summed over them; absent where that is known of no attempt"`
 	KeptMillis int64  `json:"kept_ms,omitempty" doc:"wall time that checkpoints spared them"`
 }
 

@@ -83,6 +83,12 @@ func (u *Usage) WriteCanon(w *canon.Writer) {
 	m.IntIf(9, u.StageMillis)
 	m.IntIf(10, u.CopyMillis)
 	m.IntIf(11, u.KeptMillis)
+	if u.GPUMillis != nil {
+		m.Int(12, *u.GPUMillis)
+	}
+	if u.PeakGPUMemory != nil {
+		m.Int(13, int64(*u.PeakGPUMemory))
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -112,6 +118,11 @@ func (u *Usage) ReadCanon(r *canon.Reader) {
 			u.CopyMillis = n
 		case 11:
 			u.KeptMillis = n
+		case 12:
+			u.GPUMillis = &n
+		case 13:
+			peak := ByteSize(n)
+			u.PeakGPUMemory = &peak
 		default:
 			r.Fail()
 		}

@@ -196,3 +196,35 @@ func TestUnmarshalForgetsWhatWasHalfRead(t *testing.T) {
 		t.Errorf("Unmarshal of a text for a number = %v", id)
 	}
 }
+
+// What cards did was not always told: records of that time say that it is not known,
+// which is not the same as nothing.
+func TestUsageOfCardsMayBeUnknown(t *testing.T) {
+	old := []byte{0xa2, 1, 5, 11, 7} // wall and kept time
+	var u Usage
+	if err := Unmarshal(old, &u); err != nil || u.WallMillis != 5 || u.KeptMillis != 7 || u.GPUMillis != nil || u.PeakGPUMemory != nil {
+		t.Errorf("an old record: %+v, %v", u, err)
+	}
+	if b, err := Marshal(&u); err != nil || !bytes.Equal(b, old) {
+		t.Errorf("written again: %x, %v", b, err)
+	}
+	more := func(millis int64, peak ByteSize) *Usage { return &Usage{GPUMillis: &millis, PeakGPUMemory: &peak} }
+	u.JoinGPU(&Usage{})
+	if u.GPUMillis != nil || u.PeakGPUMemory != nil {
+		t.Errorf("unknown and unknown: %+v", u)
+	}
+	u.JoinGPU(more(0, 0))
+	b, err := Marshal(&u)
+	if err != nil || !bytes.Equal(b, []byte{0xa4, 1, 5, 11, 7, 12, 0, 13, 0}) {
+		t.Errorf("known to be nothing: %x, %v", b, err)
+	}
+	var read Usage
+	if err := Unmarshal(b, &read); err != nil || !reflect.DeepEqual(read, u) {
+		t.Errorf("read as %+v, %v", read, err)
+	}
+	u.JoinGPU(more(3, 20))
+	u.JoinGPU(more(4, 10))
+	if *u.GPUMillis != 7 || *u.PeakGPUMemory != 20 {
+		t.Errorf("%d ms, %v, want 7 ms and 20 bytes", *u.GPUMillis, *u.PeakGPUMemory)
+	}
+}

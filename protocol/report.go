@@ -19,6 +19,23 @@ type Usage struct {
 	StageMillis int64    `cbor:"9,keyasint,omitempty" json:"stage_ms" doc:"fetching software and inputs"`
 	CopyMillis  int64    `cbor:"10,keyasint,omitempty" json:"copy_ms" doc:"uploading and verifying outputs"`
 	KeptMillis  int64    `cbor:"11,keyasint,omitempty" json:"kept_ms,omitempty" doc:"wall time of earlier attempts that a checkpoint spared this one"`
+	// What the cards that were granted did; nil is not known, zero is nothing.
+	GPUMillis     *int64    `cbor:"12,keyasint,omitempty" json:"gpu_ms,omitempty" doc:"time that its cards were busy, summed over them; absent where that is not known"`
+	PeakGPUMemory *ByteSize `cbor:"13,keyasint,omitempty" json:"peak_gpu_memory,omitempty" doc:"bytes in use on all its cards together; absent where that is not known"`
+}
+
+// JoinGPU adds what a later part of the same attempt did with the cards.
+func (u *Usage) JoinGPU(later *Usage) {
+	if more := later.GPUMillis; more != nil {
+		sum := *more
+		if u.GPUMillis != nil {
+			sum += *u.GPUMillis
+		}
+		u.GPUMillis = &sum
+	}
+	if peak := later.PeakGPUMemory; peak != nil && (u.PeakGPUMemory == nil || *peak > *u.PeakGPUMemory) {
+		u.PeakGPUMemory = peak
+	}
 }
 
 // Statistic is one named number a module returned (paper §3.7.2).

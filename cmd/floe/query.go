@@ -305,10 +305,25 @@ func printTask(p *printer, t *protocol.Task) error {
 		}
 		rows = append(rows, []string{
 			fmt.Sprint(a.Number), fate, string(a.Site), visible(a.Host), moment(a.Ended),
-			span(a.Usage.WallMillis), span(a.Usage.CPUMillis), a.Usage.PeakMemory.String(), visible(a.Evidence),
+			span(a.Usage.WallMillis), span(a.Usage.CPUMillis), a.Usage.PeakMemory.String(), cardTime(a.Usage.GPUMillis), cardMemory(a.Usage.PeakGPUMemory), visible(a.Evidence),
 		})
 	}
-	return p.rows([]string{"attempt", "verdict", "site", "host", "ended", "wall", "cpu", "memory", "evidence"}, rows)
+	return p.rows([]string{"attempt", "verdict", "site", "host", "ended", "wall", "cpu", "memory", "gpu", "gpu memory", "evidence"}, rows)
+}
+
+// cardTime and cardMemory show what cards did, where that is known.
+func cardTime(millis *int64) string {
+	if millis == nil {
+		return "-"
+	}
+	return span(*millis)
+}
+
+func cardMemory(peak *protocol.ByteSize) string {
+	if peak == nil {
+		return "-"
+	}
+	return peak.String()
 }
 
 func outputsCommand() *cobra.Command {
@@ -389,13 +404,21 @@ func printStatistics(p *printer, s *protocol.StatisticsReply) error {
 		return err
 	}
 	if p.tty {
-		p.line("used   %s of CPU in %d attempts", span(s.Used.CPUMillis), s.Used.Attempts)
-		p.line("wasted %s of CPU in %d attempts", span(s.Wasted.CPUMillis), s.Wasted.Attempts)
+		p.line("used   %s in %d attempts", processors(&s.Used), s.Used.Attempts)
+		p.line("wasted %s in %d attempts", processors(&s.Wasted), s.Wasted.Attempts)
 		if s.Used.KeptMillis > 0 {
 			p.line("kept   %s of wall time by checkpoints, which attempts that started anew would have run again", span(s.Used.KeptMillis))
 		}
 	}
 	return nil
+}
+
+// processors says how long processors worked, and cards where that is known.
+func processors(u *protocol.UsageTotal) string {
+	if u.GPUMillis == nil {
+		return span(u.CPUMillis) + " of CPU"
+	}
+	return fmt.Sprintf("%s of CPU and %s of GPU", span(u.CPUMillis), span(*u.GPUMillis))
 }
 
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 7, 64) }

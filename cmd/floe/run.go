@@ -155,7 +155,7 @@ func printLocal(p *printer, dir string, ran []*pilot.LocalTask) error {
 	for _, t := range ran {
 		r := t.Report
 		tasks = append(tasks, []string{
-			t.Name, r.Verdict.String(), span(r.Usage.WallMillis), span(r.Usage.CPUMillis), r.Usage.PeakMemory.String(), visible(r.Evidence),
+			t.Name, r.Verdict.String(), span(r.Usage.WallMillis), span(r.Usage.CPUMillis), r.Usage.PeakMemory.String(), cardTime(r.Usage.GPUMillis), cardMemory(r.Usage.PeakGPUMemory), visible(r.Evidence),
 		})
 		for _, s := range r.Statistics {
 			statistics = append(statistics, []string{t.Name, s.Name, number(s.Value)})
@@ -170,7 +170,7 @@ func printLocal(p *printer, dir string, ran []*pilot.LocalTask) error {
 		header []string
 		rows   [][]string
 	}{
-		{[]string{"task", "verdict", "wall", "cpu", "memory", "evidence"}, tasks},
+		{[]string{"task", "verdict", "wall", "cpu", "memory", "gpu", "gpu memory", "evidence"}, tasks},
 		{[]string{"task", "statistic", "value"}, statistics},
 		{[]string{"task", "size", "digest", "url"}, outputs},
 	} {

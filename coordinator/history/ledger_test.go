@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -153,6 +154,32 @@ func TestWithdrawnAttemptTakesItsShareWithIt(t *testing.T) {
 	outputs, err := l.Outputs(t.Context(), 7, "", 0)
 	if err != nil || len(outputs.Outputs) != 3 || outputs.Outputs[1].Lease.Index != 4 {
 		t.Errorf("outputs = %+v, %v; want one for each job, that of job 1 by the second attempt", outputs, err)
+	}
+}
+
+// What cards did is summed over the attempts of which it is known, and moves with one
+// that is withdrawn. A lying pilot cannot push the sum over its edge.
+func TestTheWorkOfCardsIsSummed(t *testing.T) {
+	l, _ := running(t, Config{})
+	on := func(a *state.AttemptEnded, millis int64) *state.AttemptEnded {
+		a.Usage.GPUs, a.Usage.GPUMillis = 1, &millis
+		return a
+	}
+	appendAll(
+		t, l,
+		entry(1, on(ended(1, 7, 0, 0, true), 500), on(ended(2, 7, 0, 1, true), 70), ended(3, 7, 0, 2, true)),
+		entry(2, on(ended(4, 7, 0, 3, false), 0), on(ended(5, 7, 0, 4, false), math.MaxInt64), on(ended(6, 7, 0, 5, false), -9)),
+		entry(3, &state.AttemptsWithdrawn{Dataset: 7, Task: 0, Jobs: []protocol.JobRange{{First: 1, Last: 2}}}),
+	)
+	usage, err := l.Usage(7)
+	if err != nil || len(usage) != 1 {
+		t.Fatal(usage, err)
+	}
+	if used := usage[0].Used; used.GPUBusyMillis != 500 || used.GPUKnown != 1 {
+		t.Errorf("used: %d ms of %d attempts, want 500 of 1", used.GPUBusyMillis, used.GPUKnown)
+	}
+	if wasted := usage[0].Wasted; wasted.GPUBusyMillis != maxUsage+70 || wasted.GPUKnown != 4 {
+		t.Errorf("wasted: %d ms of %d attempts, want %d of 4", wasted.GPUBusyMillis, wasted.GPUKnown, maxUsage+70)
 	}
 }
 

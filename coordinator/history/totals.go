@@ -20,6 +20,9 @@ type UsageSum struct {
 	StageMillis int64  `cbor:"8,keyasint,omitempty"`
 	CopyMillis  int64  `cbor:"9,keyasint,omitempty"`
 	KeptMillis  int64  `cbor:"10,keyasint,omitempty"` // wall time that checkpoints spared
+	// GPUBusyMillis is how long cards were busy, in the GPUKnown attempts of which that is known.
+	GPUBusyMillis int64  `cbor:"11,keyasint,omitempty"`
+	GPUKnown      uint64 `cbor:"12,keyasint,omitempty"`
 }
 
 // maxUsage bounds one value of one attempt, so that a lying pilot cannot push a sum
@@ -44,6 +47,10 @@ func (u *UsageSum) addUsage(v *protocol.Usage, n int64) {
 	u.StageMillis += bound(v.StageMillis)
 	u.CopyMillis += bound(v.CopyMillis)
 	u.KeptMillis += bound(v.KeptMillis)
+	if v.GPUMillis != nil {
+		u.GPUBusyMillis += bound(*v.GPUMillis)
+		u.GPUKnown += uint64(n)
+	}
 }
 
 // Plus returns the sum of both.
@@ -52,6 +59,7 @@ func (u UsageSum) Plus(v UsageSum) UsageSum {
 		u.Attempts + v.Attempts, u.WallMillis + v.WallMillis, u.CPUMillis + v.CPUMillis,
 		u.CoreMillis + v.CoreMillis, u.GPUMillis + v.GPUMillis, u.ReadBytes + v.ReadBytes,
 		u.WriteBytes + v.WriteBytes, u.StageMillis + v.StageMillis, u.CopyMillis + v.CopyMillis, u.KeptMillis + v.KeptMillis,
+		u.GPUBusyMillis + v.GPUBusyMillis, u.GPUKnown + v.GPUKnown,
 	}
 }
 

@@ -277,7 +277,11 @@ func (s *Server) statisticsOf(id protocol.DatasetID, task *protocol.TaskIndex, n
 }
 
 func total(u *history.UsageSum) protocol.UsageTotal {
-	return protocol.UsageTotal{Attempts: u.Attempts, WallMillis: u.WallMillis, CPUMillis: u.CPUMillis, KeptMillis: u.KeptMillis}
+	sum := protocol.UsageTotal{Attempts: u.Attempts, WallMillis: u.WallMillis, CPUMillis: u.CPUMillis, KeptMillis: u.KeptMillis}
+	if u.GPUKnown > 0 {
+		sum.GPUMillis = &u.GPUBusyMillis
+	}
+	return sum
 }
 
 type outputsInput struct {

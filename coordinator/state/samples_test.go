@@ -33,7 +33,8 @@ func samples() []Command {
 		Cores: 1, Memory: protocol.GB, Disk: protocol.GB, Walltime: 60, GPUs: 1, GPUMemory: protocol.GB, GPUCapability: 75,
 		OS: []string{"debian_12"}, Sites: []protocol.SiteID{"mill"}, Tags: []string{"cvmfs"}, Alternatives: []protocol.Requirements{{Cores: 2}},
 	}
-	usage := protocol.Usage{WallMillis: 1, CPUMillis: 2, PeakMemory: 3, ReadBytes: 4, WriteBytes: 5, PeakDisk: 6, Cores: 1, GPUs: 1, StageMillis: 7, CopyMillis: 8}
+	gpu, onCard := int64(9), protocol.ByteSize(10)
+	usage := protocol.Usage{WallMillis: 1, CPUMillis: 2, PeakMemory: 3, ReadBytes: 4, WriteBytes: 5, PeakDisk: 6, Cores: 1, GPUs: 1, StageMillis: 7, CopyMillis: 8, KeptMillis: 11, GPUMillis: &gpu, PeakGPUMemory: &onCard}
 	file := protocol.FileRecord{Type: protocol.FileJobTemp, Name: "out", URL: "https://t.example/1", Published: "https://p.example/1", Size: 1, Digest: digestOf("out")}
 	task := protocol.TaskID{Dataset: 1, Job: 2}
 	lease := protocol.LeaseID{Index: 15, Ordinal: 1}
