@@ -29,6 +29,8 @@ type Attempt struct {
 	Cache *cache.Store
 	Cores int
 	GPUs  []string
+	// Meter watches the cards; nil does without.
+	Meter *hardware.Meter
 	// Obstacle is why the attempt cannot run here at all; nil where it can.
 	Obstacle error
 	Groups   *payload.Groups
@@ -226,6 +228,9 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task, resume string)
 	}
 	a.savings = newSavings(a)
 	options := payload.Options{Pause: a.Pause, End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	if a.Meter != nil && len(a.GPUs) > 0 {
+		options.Cards = func() func(*protocol.Usage) { return a.Meter.Watch(a.GPUs) }
+	}
 	if a.Isolation != nil {
 		options.HiddenDevices = hardware.HiddenDevices("/", a.GPUs)
 	}

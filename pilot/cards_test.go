@@ -149,3 +149,46 @@ func TestATaskWhoseCardWasRetiredOnTheWayDoesNotRunWithoutOne(t *testing.T) {
 		t.Error("the task ran without its card")
 	}
 }
+
+// The node's tool says that a card does nothing and a second one works without pause;
+// modules go on until the tool was asked for their cards.
+func TestWhatCardsDoIsReported(t *testing.T) {
+	dir := t.TempDir()
+	asked := filepath.Join(dir, "asked")
+	tool := "#!/bin/sh\necho \"$@\" >> " + asked + "\nprintf '0, GPU-1, 0, 1234\\n1, GPU-2, 100, 5\\n'\n"
+	if err := os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(tool), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	f := newFakeCoordinators(t)
+	until := func(cards string) string {
+		return document("until grep -qse --id="+cards+" "+asked+"; do sleep 0.02; done", "")
+	}
+	f.lease(until("GPU-1"), onOneCard)
+	f.lease(until("GPU-1,GPU-2"), func(l *protocol.Lease) { l.Granted.GPUs = 2 })
+	f.lease(document("true", ""))
+	var faults []string
+	if err := f.newPilot(withCards(nil, &faults)).live(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reports := f.reports()
+	if len(reports) != 3 {
+		t.Fatalf("%d reports, want 3", len(reports))
+	}
+	for _, r := range reports {
+		if r.Verdict != protocol.VerdictOK || len(r.Modules) != 1 {
+			t.Fatalf("report = %+v, want ok with one module", r)
+		}
+		for _, u := range []protocol.Usage{r.Usage, r.Modules[0].Usage} {
+			busy, peak := u.GPUMillis, u.PeakGPUMemory
+			switch known := busy != nil && peak != nil; {
+			case r.Usage.GPUs == 0 && (busy != nil || peak != nil):
+				t.Errorf("without a card: %+v", u)
+			case r.Usage.GPUs == 1 && (!known || *busy != 0 || *peak != 1234<<20):
+				t.Errorf("on the idle card: %+v", u)
+			case r.Usage.GPUs == 2 && (!known || *busy <= 0 || *peak != (1234+5)<<20):
+				t.Errorf("on both cards: %+v, busy %v", u, busy)
+			}
+		}
+	}
+}

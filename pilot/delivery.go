@@ -30,7 +30,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		Mover: &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Temp: p.scratch, Logger: p.logger},
 		Cache: p.cache,
 		Cores: granted.cores,
-		GPUs:  granted.gpus, MaxOutput: p.config.MaxOutput, Pause: p.pause,
+		GPUs:  granted.gpus, Meter: p.meter, MaxOutput: p.config.MaxOutput, Pause: p.pause,
 		Groups: p.config.Groups, Isolation: p.isolation, Library: p.config.Library, Tool: p.tool, Payload: p.config.Payload,
 		Logger: p.logger.With("lease", lease.ID.String(), "task", lease.Task.String()),
 		Phase:  func(phase protocol.Phase) { p.setPhase(lease.ID, phase) },

@@ -113,6 +113,7 @@ type localRun struct {
 	cache    *cache.Store
 	mover    *stage.Mover
 	gpus     []protocol.GPU
+	meter    *hardware.Meter // of those; nil without
 	tool     string          // directory of the payloads' command; empty without
 	modules  protocol.Digest // of the pins
 	// made is what each task has left.
@@ -160,7 +161,7 @@ func (r *localRun) open(ctx context.Context) error {
 	r.mover = &stage.Mover{Blobs: blobs, Cache: r.cache, Temp: r.Dir, Logger: r.Logger}
 	if slices.ContainsFunc(r.expanded.Tasks, func(t steering.ExpandedTask) bool { return t.Requirements.GPUs > 0 }) {
 		found, _ := hardware.Measure(ctx, hardware.Options{Scratch: r.Dir})
-		r.gpus = found.GPUs
+		r.gpus, r.meter = found.GPUs, hardware.NewMeter(hardware.Options{}, r.Logger)
 	}
 	return nil
 }
@@ -279,7 +280,7 @@ func (r *localRun) task(ctx context.Context, index protocol.TaskIndex) (*LocalTa
 	}
 	tail := &follower{out: r.Log}
 	a := &Attempt{
-		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus,
+		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus, Meter: r.meter,
 		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: systemParameters(),
 	}
 	t.Report = a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })

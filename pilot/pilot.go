@@ -108,6 +108,7 @@ type Pilot struct {
 	slotEnd time.Time // of the batch slot; zero is not known
 
 	pause *payload.Pause // nil without an owner
+	meter *hardware.Meter
 
 	wake chan struct{} // holds one: the conversation has something to say
 	gone chan struct{} // closed when no exchange will follow
@@ -278,7 +279,7 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	}
 	p := &Pilot{
 		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), gone: make(chan struct{}), attempts: map[protocol.LeaseID]*running{},
-		now: c.BootTime,
+		now: c.BootTime, meter: hardware.NewMeter(measureOptions(&c), c.Logger),
 	}
 	var err error
 	if p.scratch, p.claim, err = makeScratch(c.Scratch, link.ID(), c.Logger); err != nil {

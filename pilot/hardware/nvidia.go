@@ -240,10 +240,16 @@ func splitCards(cards []card, list string, sizes map[string]protocol.ByteSize) [
 	return out
 }
 
-// instanceSizes reads the memory of MIG devices from nvidia-smi -q -x, by UUID of
-// the card, colon, and number of the device. Compute instances share the memory of
-// their GPU instance; each has its part of it, so that tasks side by side fit.
-func instanceSizes(text []byte) map[string]protocol.ByteSize {
+// instanceMemory is the memory of a MIG device, which others of the same GPU instance
+// share: shared counts them all. used is -1 where it is not known.
+type instanceMemory struct {
+	total, used protocol.ByteSize
+	shared      int
+}
+
+// instanceMemories reads the memory of MIG devices from nvidia-smi -q -x, by UUID of
+// the card, colon, and number of the device.
+func instanceMemories(text []byte) map[string]instanceMemory {
 	var log struct {
 		GPUs []struct {
 			UUID string `xml:"uuid"`
@@ -251,24 +257,42 @@ func instanceSizes(text []byte) map[string]protocol.ByteSize {
 				Index    string `xml:"index"`
 				Instance string `xml:"gpu_instance_id"`
 				Memory   string `xml:"fb_memory_usage>total"`
+				Used     string `xml:"fb_memory_usage>used"`
 			} `xml:"mig_devices>mig_device"`
 		} `xml:"gpu"`
 	}
 	if err := xml.Unmarshal(text, &log); err != nil {
 		return nil
 	}
-	sizes := make(map[string]protocol.ByteSize)
+	memories := make(map[string]instanceMemory)
 	for _, gpu := range log.GPUs {
-		sharing := make(map[string]protocol.ByteSize)
+		sharing := make(map[string]int)
 		for _, d := range gpu.MIG {
 			sharing[d.Instance]++
 		}
 		for _, d := range gpu.MIG {
-			number, unit, _ := strings.Cut(d.Memory, " ")
-			if n, err := strconv.ParseInt(number, 10, 32); err == nil && n > 0 && unit == "MiB" {
-				sizes[gpu.UUID+":"+d.Index] = protocol.ByteSize(n) * mib / sharing[d.Instance]
-			}
+			memories[gpu.UUID+":"+d.Index] = instanceMemory{max(0, inMiB(d.Memory)), inMiB(d.Used), sharing[d.Instance]}
 		}
 	}
+	return memories
+}
+
+// instanceSizes are the sizes of MIG devices. Compute instances share the memory of
+// their GPU instance; each has its part of it, so that tasks side by side fit.
+func instanceSizes(text []byte) map[string]protocol.ByteSize {
+	sizes := make(map[string]protocol.ByteSize)
+	for device, memory := range instanceMemories(text) {
+		sizes[device] = memory.total / protocol.ByteSize(memory.shared)
+	}
 	return sizes
+}
+
+// inMiB reads a size with its unit, and -1 for anything else.
+func inMiB(text string) protocol.ByteSize {
+	number, unit, _ := strings.Cut(text, " ")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || unit != "MiB" {
+		return -1
+	}
+	return mebibytes(n)
 }

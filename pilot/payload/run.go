@@ -61,6 +61,9 @@ type Options struct {
 	// Cores and GPUs are what was granted. A payload sees no card that is not named.
 	Cores int
 	GPUs  []string
+	// Cards begins to watch what the cards do, for a module; what it returns ends that,
+	// and notes what is known of it. Nil does without.
+	Cards func() (end func(*protocol.Usage))
 	// HiddenDevices are files in /dev that an isolated payload has nothing to do with:
 	// those of cards that were not granted.
 	HiddenDevices []string
@@ -327,8 +330,8 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		r.log.Printf("cannot start: %v", f.start)
 		return f
 	}
-	r.log.Printf("module %s: %s after %v, processor %v, memory %v", label, f.ending(),
-		time.Duration(run.usage.WallMillis)*time.Millisecond, time.Duration(run.usage.CPUMillis)*time.Millisecond, run.usage.PeakMemory)
+	r.log.Printf("module %s: %s after %v, processor %v, memory %v%s", label, f.ending(),
+		time.Duration(run.usage.WallMillis)*time.Millisecond, time.Duration(run.usage.CPUMillis)*time.Millisecond, run.usage.PeakMemory, ofCards(&run.usage))
 	if f.exit == 0 && f.signal == 0 {
 		// It finished, even if the pilot had just asked it to end.
 		f.stopped, f.killedByGroup = stopNone, 0
@@ -399,6 +402,7 @@ func (r *runner) account(tray *Tray, label string, run ran) {
 	r.used.ReadBytes += u.ReadBytes
 	r.used.WriteBytes += u.WriteBytes
 	r.used.PeakMemory = max(r.used.PeakMemory, u.PeakMemory)
+	r.used.JoinGPU(&u)
 	result := protocol.ModuleResult{Tray: tray.Name, Iteration: tray.Iteration, Module: label, ExitCode: run.exit, Usage: u}
 	if run.signal != 0 {
 		result.ExitCode = 128 + int(run.signal)
@@ -415,6 +419,18 @@ func (r *runner) account(tray *Tray, label string, run ran) {
 	last.Usage.ReadBytes += u.ReadBytes
 	last.Usage.WriteBytes += u.WriteBytes
 	last.Usage.PeakMemory = max(last.Usage.PeakMemory, u.PeakMemory)
+	last.Usage.JoinGPU(&u)
+}
+
+// ofCards says for the log what is known of the cards.
+func ofCards(u *protocol.Usage) (text string) {
+	if u.GPUMillis != nil {
+		text += fmt.Sprintf(", cards busy %v", time.Duration(*u.GPUMillis)*time.Millisecond)
+	}
+	if u.PeakGPUMemory != nil {
+		text += fmt.Sprintf(", their memory %v", *u.PeakGPUMemory)
+	}
+	return text
 }
 
 // outcome closes the books.

@@ -49,6 +49,10 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		out.start = err
 		return out
 	}
+	cards := func(*protocol.Usage) {}
+	if r.options.Cards != nil {
+		cards = r.options.Cards()
+	}
 	proc, exited, kept := first.proc, first.exited, first.keeper
 	t := newTree(proc.Pid, mark, r.dir.Work(), kept != nil)
 
@@ -136,6 +140,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		WallMillis: time.Since(began).Milliseconds(), CPUMillis: t.cpu, PeakMemory: t.peak,
 		ReadBytes: t.moved.Read, WriteBytes: t.moved.Written,
 	}
+	cards(&out.usage)
 	return out
 }
 
