@@ -285,6 +285,7 @@ func TestCachesAreSummedUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
+		synctest.Wait() // its term has begun: these pilots come after
 		p, q := r.enrol("here"), r.enrol("there")
 		say := func(x *worker, hits uint64, saved protocol.ByteSize) {
 			t.Helper()
