@@ -60,25 +60,28 @@ func getSealed(from raft.LogStore, index uint64, log *raft.Log) error {
 }
 
 // checkEntries reads the whole log once: raft would panic at an entry it cannot read.
-func checkEntries(log raft.LogStore) error {
+// It returns the term of the last one.
+func checkEntries(log raft.LogStore) (term uint64, err error) {
 	first, err := log.FirstIndex()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	last, err := log.LastIndex()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for i := first; i <= last && i != 0; i++ {
-		if err := getSealed(log, i, new(raft.Log)); errors.Is(err, raft.ErrLogNotFound) {
+		var entry raft.Log
+		if err := getSealed(log, i, &entry); errors.Is(err, raft.ErrLogNotFound) {
 			continue // a hole below the newest snapshot
 		} else if err != nil && !errors.Is(err, ErrDamaged) {
-			return fmt.Errorf("%w: entry %d of %s: %w", ErrDamaged, i, logFile, err)
+			return 0, fmt.Errorf("%w: entry %d of %s: %w", ErrDamaged, i, logFile, err)
 		} else if err != nil {
-			return err
+			return 0, err
 		}
+		term = entry.Term
 	}
-	return nil
+	return term, nil
 }
 
 // StoreLogs stores entries in one synced transaction.

@@ -49,6 +49,12 @@ func preflight(c Config, log *slog.Logger, ledger *retention) (found, error) {
 	}
 	logPath, stablePath := filepath.Join(c.Dir, logFile), filepath.Join(c.Dir, stableFile)
 	hasLog, hasStable := exists(logPath), exists(stablePath)
+	for _, path := range []string{logPath, stablePath} {
+		// Neither is ever made empty, and bolt takes an empty file for a new one.
+		if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+			return found{}, fmt.Errorf("%w: %s is empty; %s", ErrDamaged, path, rejoin(c.Dir))
+		}
+	}
 	if hasStable && !hasLog { // log.db is always created first
 		return found{}, fmt.Errorf("%w: %s is missing beside %s; %s", ErrDamaged, logFile, stableFile, rejoin(c.Dir))
 	}
@@ -185,6 +191,29 @@ func chooseSnapshot(dir string, store *raft.FileSnapshotStore, entries span, log
 		log.Error("damaged snapshot set aside; an older one and the log make up for it", "snapshot", name, "err", cause)
 		if err := setAside(dir, name); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkTerm refuses votes that are older than the log or a snapshot: raft writes a term
+// before it stores anything of that term, so this is an old copy of the file, and the
+// node could vote a second time. The log's last entry is of logTerm.
+func checkTerm(stable raft.StableStore, logTerm uint64, snapshots raft.SnapshotStore) error {
+	term, err := stable.GetUint64([]byte(raftTermKey))
+	if err != nil && !errors.Is(err, errNotFound) {
+		return err
+	}
+	if term < logTerm {
+		return fmt.Errorf("%w: %s knows terms up to %d, but %s has an entry of term %d", ErrDamaged, stableFile, term, logFile, logTerm)
+	}
+	all, err := snapshots.List()
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if term < s.Term {
+			return fmt.Errorf("%w: %s knows terms up to %d, but snapshot %s is of term %d", ErrDamaged, stableFile, term, s.ID, s.Term)
 		}
 	}
 	return nil

@@ -76,6 +76,18 @@ func editLog(t *testing.T, dir string, edit func(*bbolt.Bucket) error) {
 	}
 }
 
+// setTerm puts back the votes of an earlier term.
+func setTerm(t *testing.T, dir string, term uint64) {
+	t.Helper()
+	s, err := openStable(filepath.Join(dir, stableFile), "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.SetUint64([]byte(raftTermKey), term), s.close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What is damaged is either made up for by what is left, with every command there,
 // or refused by name with nothing touched.
 func TestOpenDamaged(t *testing.T) {
@@ -165,6 +177,33 @@ func TestOpenDamaged(t *testing.T) {
 				os.Remove(filepath.Join(dir, stableFile))
 			},
 			want: ErrDamaged, message: []string{"votes are lost"},
+		},
+		{
+			name: "votes cut to nothing", // bolt would begin a new file in term 0
+			harm: func(t *testing.T, dir string) {
+				damage(t, filepath.Join(dir, stableFile), func([]byte) []byte { return nil })
+			},
+			want: ErrDamaged, message: []string{"stable.db is empty", "join again under a new id"},
+		},
+		{
+			name: "log cut to nothing",
+			harm: func(t *testing.T, dir string) {
+				damage(t, filepath.Join(dir, logFile), func([]byte) []byte { return nil })
+			},
+			want: ErrDamaged, message: []string{"log.db is empty"},
+		},
+		{
+			name: "votes of an earlier term", // an old copy of the file
+			harm: func(t *testing.T, dir string) { setTerm(t, dir, foundingTerm) },
+			want: ErrDamaged, message: []string{"stable.db knows terms up to 1", "log.db has an entry of term 2"},
+		},
+		{
+			name: "votes of an earlier term, snapshots alone",
+			harm: func(t *testing.T, dir string) {
+				editLog(t, dir, func(b *bbolt.Bucket) error { return b.ForEach(func(k, _ []byte) error { return b.Delete(k) }) })
+				setTerm(t, dir, foundingTerm)
+			},
+			want: ErrDamaged,
 		},
 		{
 			name: "votes cut",

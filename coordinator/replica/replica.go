@@ -107,7 +107,14 @@ func Open(c Config) (_ *Replica, err error) {
 		r.stream.Close()
 		return nil, openError(logFile, err)
 	}
-	if err := boltfile.Guard(filepath.Join(c.Dir, logFile), func() error { return checkEntries(r.logStore) }); err != nil {
+	err = boltfile.Guard(filepath.Join(c.Dir, logFile), func() error {
+		term, err := checkEntries(r.logStore)
+		if err != nil {
+			return err
+		}
+		return checkTerm(r.stable, term, r.snapshots)
+	})
+	if err != nil {
 		r.stream.Close()
 		return nil, fmt.Errorf("open replica: %w; %s", err, rejoin(c.Dir))
 	}
