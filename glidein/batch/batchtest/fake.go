@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -67,7 +66,7 @@ type fakeState struct {
 }
 
 // NewFake makes a fake with as many slots and lets it live in a directory of t.
-func NewFake(t *testing.T, slots int) *Fake {
+func NewFake(t T, slots int) *Fake {
 	t.Helper()
 	f := &Fake{Dir: t.TempDir(), fakeState: fakeState{Slots: slots, Next: 1}}
 	if err := f.save(); err != nil {
@@ -234,7 +233,7 @@ func startOf(pid int) (string, bool) {
 
 // Install links the tools of a dialect into a directory and makes it all of PATH
 // that has such names.
-func (f *Fake) Install(t *testing.T, d Dialect) {
+func (f *Fake) Install(t T, d Dialect) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -254,7 +253,7 @@ func (f *Fake) Install(t *testing.T, d Dialect) {
 }
 
 // Break makes a tool fail from now on; no fault mends all.
-func (f *Fake) Break(t *testing.T, tool string, fault Fault) {
+func (f *Fake) Break(t T, tool string, fault Fault) {
 	t.Helper()
 	if err := f.Locked(func() error { f.Tool, f.Fault = tool, fault; return nil }); err != nil {
 		t.Fatal(err)
@@ -262,7 +261,7 @@ func (f *Fake) Break(t *testing.T, tool string, fault Fault) {
 }
 
 // Hold keeps all queued jobs from starting, for the system's reason.
-func (f *Fake) Hold(t *testing.T, reason string, state JobState) {
+func (f *Fake) Hold(t T, reason string, state JobState) {
 	t.Helper()
 	if err := f.Locked(func() error {
 		for _, j := range f.Jobs {
@@ -277,7 +276,7 @@ func (f *Fake) Hold(t *testing.T, reason string, state JobState) {
 }
 
 // Last is the job that was submitted last.
-func (f *Fake) Last(t *testing.T) *Job {
+func (f *Fake) Last(t T) *Job {
 	t.Helper()
 	var last *Job
 	if err := f.Locked(func() error { last = f.Jobs[len(f.Jobs)-1]; return nil }); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"testing"
 	"time"
 
 	"floe/glidein/batch"
@@ -14,7 +13,7 @@ import (
 
 // faults makes the tools of a fake fail in every way, at every verb. What was done
 // must be found by the next pass, and nothing be believed that was not said.
-func faults(t *testing.T, r *rig) {
+func faults(t T, r *rig) {
 	if r.Fake == nil {
 		t.Skip("real tools are not broken on purpose")
 	}
@@ -26,19 +25,19 @@ func faults(t *testing.T, r *rig) {
 	here := len(r.list(t.Context()))
 	d := r.Dialect
 
-	t.Run("Submit", func(t *testing.T) {
+	r.sub("Submit", func(t T) {
 		for _, c := range []struct {
 			fault Fault
 			does  bool // the job is there afterwards
 		}{
 			{Hangs, false}, {Garbage, false}, {Empty, false}, {Down, false}, {Silent, true}, {Fails, true}, {Noise, true},
 		} {
-			r.Fake.Break(t, d.Submit, c.fault)
 			j := r.job("exec sleep 600\n")
 			file, err := r.System.WriteSubmitFile([]batch.Job{j})
 			if err != nil {
 				t.Fatal(err)
 			}
+			r.Fake.Break(t, d.Submit, c.fault)
 			ctx, cancel := context.WithTimeout(t.Context(), r.patience(c.fault))
 			ids, err := r.System.Submit(ctx, []batch.Job{j}, file)
 			cancel()
@@ -65,7 +64,7 @@ func faults(t *testing.T, r *rig) {
 			}
 		}
 	})
-	t.Run("Status", func(t *testing.T) {
+	r.sub("Status", func(t T) {
 		for _, fault := range []Fault{Hangs, Garbage, Down, Cut} {
 			r.Fake.Break(t, d.Status, fault)
 			ctx, cancel := context.WithTimeout(t.Context(), r.patience(fault))
@@ -91,7 +90,7 @@ func faults(t *testing.T, r *rig) {
 		}
 		r.Fake.Break(t, "", "")
 	})
-	t.Run("Remove", func(t *testing.T) {
+	r.sub("Remove", func(t T) {
 		for _, fault := range []Fault{Hangs, Down} {
 			r.Fake.Break(t, d.Remove, fault)
 			ctx, cancel := context.WithTimeout(t.Context(), r.patience(fault))
@@ -103,7 +102,7 @@ func faults(t *testing.T, r *rig) {
 		}
 		r.Fake.Break(t, "", "")
 	})
-	t.Run("NotInstalled", func(t *testing.T) {
+	r.sub("NotInstalled", func(t T) {
 		if len(d.Tools) == 0 {
 			t.Skip("it is spoken to without tools")
 		}
@@ -124,7 +123,7 @@ func (r *rig) patience(f Fault) time.Duration {
 }
 
 // manyJobs lists thousands of jobs, some of which are other people's.
-func manyJobs(t *testing.T, r *rig) {
+func manyJobs(t T, r *rig) {
 	if r.Fake == nil || !r.System.Properties().Lists {
 		t.Skip("only a fake is filled with jobs")
 	}

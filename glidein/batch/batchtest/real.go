@@ -5,14 +5,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 )
 
 // Start starts a real batch system with scripts/batch-systems/NAME.sh, sets what
 // its tools need in the environment, and stops it with the test. Where the script
 // cannot work (no root, no packages), the test is skipped and says why;
 // FLOE_TEST_BATCH=NAME,NAME makes that a failure.
-func Start(t *testing.T, name string) {
+func Start(t T, name string) {
 	t.Helper()
 	must := false
 	for _, n := range strings.Split(os.Getenv("FLOE_TEST_BATCH"), ",") {
@@ -44,7 +43,7 @@ func Start(t *testing.T, name string) {
 }
 
 // script finds scripts/batch-systems from a package's directory.
-func script(t *testing.T, name string) string {
+func script(t T, name string) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	for err == nil {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"floe/glidein/batch"
@@ -28,6 +27,8 @@ type Target struct {
 	// SharedDirectory: jobs see the directory of the pass, and their output appears
 	// there while they run.
 	SharedDirectory bool
+	// Shared is where jobs and the test see the same files; empty is a temporary directory.
+	Shared string
 	// Fake and Dialect are set when it is one.
 	Fake    *Fake
 	Dialect Dialect
@@ -37,48 +38,56 @@ type Target struct {
 	Wait time.Duration
 }
 
-// Run is the contract of a batch system. setup makes a new target for each part;
-// a real one may be the same each time: only jobs of this run are looked at.
-func Run(t *testing.T, setup func(t *testing.T) Target) {
-	parts := []struct {
-		name string
-		part func(*testing.T, *rig)
-	}{
-		{"LifeOfAJob", lifeOfAJob},
-		{"NamesThatNeedQuoting", namesThatNeedQuoting},
-		{"RunningJobIsRemoved", runningJobIsRemoved},
-		{"QueuedJobIsRemoved", queuedJobIsRemoved},
-		{"Array", array},
-		{"UnknownJob", unknownJob},
-		{"Refused", refused},
-		{"NothingThere", nothingThere},
-		{"Faults", faults},
-		{"ManyJobs", manyJobs},
-	}
+// part is one promise of the contract.
+type part struct {
+	name, promise string
+	do            func(T, *rig)
+}
+
+// parts are the contract, in the order of the life of a site.
+var parts = []part{
+	{"LifeOfAJob", "a job runs in its directory with its files, and what it prints is there when it has ended", lifeOfAJob},
+	{"NamesThatNeedQuoting", "a directory may have any name", namesThatNeedQuoting},
+	{"RunningJobIsRemoved", "a job that runs is listed so, gets SIGTERM when it is removed, and is gone", runningJobIsRemoved},
+	{"QueuedJobIsRemoved", "a job that waits is listed so, and never runs once it is removed", queuedJobIsRemoved},
+	{"Array", "jobs of an array run their own scripts, and are listed and removed one by one", array},
+	{"UnknownJob", "what is no job's id is unknown, and never a word of a command", unknownJob},
+	{"Refused", "a queue that does not exist is refused, and nothing is left behind", refused},
+	{"NothingThere", "an empty system lists no jobs", nothingThere},
+	{"Faults", "nothing is believed that broken tools did not say, and what they did is found", faults},
+	{"ManyJobs", "thousands of jobs are listed, and nobody else's", manyJobs},
+}
+
+// Run is the contract of a batch system, one part of t for each promise. setup
+// makes a new target for each; a real one may be the same each time: only jobs of
+// this run are looked at.
+func Run[S Parent[S]](t S, setup func(t S) Target) {
 	for _, p := range parts {
-		t.Run(p.name, func(t *testing.T) { p.part(t, newRig(t, setup(t))) })
+		t.Run(p.name, func(t S) { p.do(t, newRig(t, setup(t))) })
 	}
 }
 
 // rig is one target with a directory that its jobs may write to.
 type rig struct {
 	Target
-	t      *testing.T
-	dir    string // of the pass
-	shared string // anybody may write there
+	t      T
+	sub    func(name string, part func(t T)) // a part of t
+	dir    string                            // of the pass
+	shared string                            // anybody may write there
 	next   int
 	prefix string // of this part's launch leases
 	jobs   []batch.Known
 }
 
-func newRig(t *testing.T, target Target) *rig {
+func newRig[S Parent[S]](t S, target Target) *rig {
 	// Where jobs run as somebody else, nothing below the test's own directory is for them.
-	shared, err := os.MkdirTemp("", "floe-batchtest-")
+	shared, err := os.MkdirTemp(target.Shared, "floe-batchtest-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(shared) })
 	r := &rig{Target: target, t: t, dir: t.TempDir(), shared: shared}
+	r.sub = func(name string, part func(T)) { t.Run(name, func(t S) { part(t) }) }
 	r.prefix = strings.ToLower(protocol.RandomText(8))
 	if r.Wait == 0 {
 		r.Wait = time.Minute
@@ -214,7 +223,7 @@ func (r *rig) await(what string, ok func() bool) {
 	}
 }
 
-func lifeOfAJob(t *testing.T, r *rig) {
+func lifeOfAJob(t T, r *rig) {
 	j := r.job("cat ticket >" + r.in("ticket") + "\necho from the job\necho complaint >&2\nexit 3\n")
 	id := r.submit(j)[0]
 	if e := r.list(t.Context()); len(e) > 1 || len(e) == 1 && (e[0].ID != id || e[0].Launch != j.Launch) {
@@ -236,7 +245,7 @@ func lifeOfAJob(t *testing.T, r *rig) {
 	}
 }
 
-func namesThatNeedQuoting(t *testing.T, r *rig) {
+func namesThatNeedQuoting(t T, r *rig) {
 	j := r.job("")
 	j.Directory = filepath.Join(r.dir, `it's a "dir" $HOME #1`)
 	r.place(&j, "pwd >"+r.in("where")+"; cat ./ticket >"+r.in("ticket")+"\n")
@@ -257,7 +266,7 @@ func (r *rig) sleeper(name string) string {
 		"echo yes >" + r.in(name+"-runs") + "\nfor i in $(seq 300); do sleep 1; done\n"
 }
 
-func runningJobIsRemoved(t *testing.T, r *rig) {
+func runningJobIsRemoved(t T, r *rig) {
 	j := r.job(r.sleeper("it"))
 	id := r.submit(j)[0]
 	r.await("the job", func() bool { return r.read("it-runs") != "" })
@@ -276,7 +285,7 @@ func runningJobIsRemoved(t *testing.T, r *rig) {
 	}
 }
 
-func queuedJobIsRemoved(t *testing.T, r *rig) {
+func queuedJobIsRemoved(t T, r *rig) {
 	if r.Slots == 0 {
 		t.Skip("nothing waits in this system")
 	}
@@ -296,7 +305,7 @@ func queuedJobIsRemoved(t *testing.T, r *rig) {
 	}
 }
 
-func array(t *testing.T, r *rig) {
+func array(t T, r *rig) {
 	if r.System.Properties().MaxArray < 2 {
 		t.Skip("no arrays in this system")
 	}
@@ -324,7 +333,7 @@ func array(t *testing.T, r *rig) {
 	}
 }
 
-func unknownJob(t *testing.T, r *rig) {
+func unknownJob(t T, r *rig) {
 	if err := r.System.Remove(t.Context(), r.NeverID); err != nil && !errors.Is(err, batch.ErrUnknownJob) {
 		t.Errorf("remove of a job that never was: %v, want ErrUnknownJob, or nil where the system cannot tell", err)
 	}
@@ -335,7 +344,7 @@ func unknownJob(t *testing.T, r *rig) {
 	}
 }
 
-func refused(t *testing.T, r *rig) {
+func refused(t T, r *rig) {
 	if r.BadQueue == "" {
 		t.Skip("no queue is refused at once")
 	}
@@ -349,7 +358,7 @@ func refused(t *testing.T, r *rig) {
 	}
 }
 
-func nothingThere(t *testing.T, r *rig) {
+func nothingThere(t T, r *rig) {
 	if e := r.list(t.Context()); len(e) != 0 {
 		t.Errorf("an empty system lists %+v", e)
 	}

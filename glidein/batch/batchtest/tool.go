@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
 )
 
 // Fault is a way in which a tool of a batch system fails.
@@ -52,8 +51,9 @@ type Dialect struct {
 
 const fakeVariable = "FLOE_FAKE_BATCH"
 
-// Main runs the tests, or the tool under whose name the binary was called.
-func Main(m *testing.M, d Dialect) {
+// Main runs the tests of m, a *testing.M, or the tool under whose name the binary
+// was called.
+func Main(m interface{ Run() int }, d Dialect) {
 	name := filepath.Base(os.Args[0])
 	tool, ok := d.Tools[name]
 	if !ok {
