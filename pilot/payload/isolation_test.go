@@ -166,6 +166,17 @@ func TestHostilePayloadWithoutIsolation(t *testing.T) {
 	}
 }
 
+// forkBomb stands at whatever bounds it: a shell that cannot fork ends, and leaves
+// fewer processes than its limit.
+const forkBomb = `exec python3 -c '
+import os, time
+while True:
+    try:
+        os.fork()
+    except OSError:
+        time.sleep(0.1)
+'`
+
 func TestForkBombEndsAsAVerdict(t *testing.T) {
 	if _, err := isolationHere(); err != nil {
 		t.Skip(err)
@@ -175,7 +186,7 @@ func TestForkBombEndsAsAVerdict(t *testing.T) {
 	}
 	a := newAttempt(t)
 	giveAway(t, filepath.Dir(filepath.Dir(string(a.dir))))
-	spec := pilotSpec{Dir: a.dir, Isolated: true, Processes: 40, Script: "bomb() { bomb & bomb & sleep 60; }; bomb"}
+	spec := pilotSpec{Dir: a.dir, Isolated: true, Processes: 40, Script: forkBomb}
 	out, err := spec.pilot(t).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +204,7 @@ func TestForkBombUnderControlGroup(t *testing.T) {
 		t.Skip("no control group that counts processes: the bomb could take the machine")
 	}
 	bothWays(t, func(t *testing.T, isolation *Isolation) {
-		a := newAttempt(t, script("bomb() { bomb & bomb & sleep 60; }; bomb"))
+		a := newAttempt(t, script(forkBomb))
 		a.options.Isolation, a.options.Groups, a.limits.Processes = isolation, groups, 40
 		out := a.run(t.Context())
 		if out.Verdict != protocol.VerdictPayload || !strings.Contains(out.Evidence, "limit 40") {
