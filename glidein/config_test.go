@@ -3,12 +3,15 @@ package glidein_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"floe/glidein"
 	"floe/protocol"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func load(t *testing.T, text string) (*glidein.Config, error) {
@@ -48,6 +51,57 @@ X509_CERT_DIR = "/etc/grid-security"
 	}
 }
 
+func TestSeveralQueues(t *testing.T) {
+	c, err := load(t, `
+[site]
+max_pilots = 30
+[queue]
+type = "sge"
+cores = 4
+max_pilots = 20
+tags = ["a", "b"]
+directives = ["-q all.q"]
+[queue.sge]
+memory = "h_vmem"
+[queues.long]
+walltime = "72h"
+tags = ["c"]
+[queues.gpu]
+type = "slurm"
+name = "cards"
+gpus = 1
+max_pilots = 2
+[system]
+pilot = "PILOT"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := c.InUse()
+	if len(all) != 2 || all[0].Shape() != "gpu" || all[1].Shape() != "long" || c.Site.MaxPilots != 30 {
+		t.Fatalf("queues %+v", all)
+	}
+	gpu, long := all[0], all[1]
+	if gpu.Type != "slurm" || gpu.Name != "cards" || gpu.Cores != 4 || gpu.MaxPilots != 2 || gpu.MaxQueued != 2 || gpu.GPUs != 1 || gpu.Walltime != glidein.Duration(24*time.Hour) {
+		t.Errorf("gpu is %+v", gpu)
+	}
+	if long.Type != "sge" || long.MaxPilots != 20 || long.Walltime != glidein.Duration(72*time.Hour) || long.GPUs != 0 || long.SGE.Memory != "h_vmem" {
+		t.Errorf("long is %+v", long)
+	}
+	if d := cmp.Diff([][]string{{"a", "b"}, {"c"}, {"a", "b"}}, [][]string{gpu.Tags, long.Tags, c.Queue.Tags}); d != "" {
+		t.Errorf("tags of gpu, long and what they have in common (-want +got):\n%s", d)
+	}
+}
+
+func TestEveryKeyIsKnown(t *testing.T) {
+	all := glidein.Keys()
+	for _, want := range []string{"directory", "queue.sge.memory", "queues.*.sge.memory", "queues.*.max_pilots", "system.gpu_test", "env.*", "site.per_pass"} {
+		if !slices.Contains(all, want) {
+			t.Errorf("%s is not among the keys %v", want, all)
+		}
+	}
+}
+
 func TestConfigMistakes(t *testing.T) {
 	for name, x := range map[string]struct{ text, want string }{
 		"unknown key":   {"[queue]\ntype = \"local\"\nmax_pilot = 3\n[system]\npilot=\"PILOT\"\n", `site.toml:3:1: unknown key "queue.max_pilot"; did you mean "queue.max_pilots"?`},
@@ -63,6 +117,14 @@ func TestConfigMistakes(t *testing.T) {
 		"other's words": {"[queue]\ntype = \"slurm\"\n[queue.sge]\ngpu=\"gpu\"\n[system]\npilot=\"PILOT\"\n", `queue.sge: the queue is of the type "slurm"`},
 		"a dialect":     {"[queue]\ntype = \"pbs\"\n[queue.pbs]\ndialect=\"maui\"\n[system]\npilot=\"PILOT\"\n", "openpbs or torque"},
 		"two names":     {"[queue]\ntype = \"sge\"\n[queue.sge]\nparallel_environment=\"smp 2\"\n[system]\npilot=\"PILOT\"\n", "queue.sge.parallel_environment"},
+		"a queue's key": {"[queue]\ntype = \"local\"\n[queues.gpu]\nmemry = \"2GB\"\n", `site.toml:4:1: unknown key "queues.gpu.memry"; did you mean "queues.gpu.memory"?`},
+		"a section":     {"[queu]\ntype = \"local\"\n", `site.toml:1:2: unknown section "queu"; did you mean [queue]?`},
+		"a table":       {"[queue]\ntype = \"local\"\n[queue.gpu]\ncores = 2\n", `site.toml:3:2: unknown section "queue.gpu"; a queue with a name of its own is [queues.gpu]`},
+		"elsewhere":     {"[queue]\ntype = \"local\"\nscratch = \"/s\"\n", `unknown key "queue.scratch"; did you mean "system.scratch"?`},
+		"of one queue":  {"[queue]\ntype = \"local\"\n[queues.gpu]\ntype = \"slrum\"\n[system]\npilot=\"PILOT\"\n", `queues.gpu.type "slrum"`},
+		"its name":      {"[queue]\ntype = \"local\"\n[queues.\"a b\"]\n[system]\npilot=\"PILOT\"\n", `queues."a b": want a name`},
+		"site's caps":   {"[site]\nper_pass = -1\n[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\n", `site.per_pass -1`},
+		"one's words":   {"[queue]\ntype = \"sge\"\n[queues.a]\ntype = \"slurm\"\n[queues.a.sge]\ngpu = \"g\"\n[system]\npilot=\"PILOT\"\n", `queues.a.sge: the queue is of the type "slurm"`},
 		"directive":     {"[queue]\ntype = \"local\"\ndirectives=[\"a\\nb\"]\n[system]\npilot=\"PILOT\"\n", "one line"},
 	} {
 		if _, err := load(t, x.text); err == nil || !strings.Contains(err.Error(), x.want) {

@@ -31,10 +31,14 @@ type Launched struct {
 	// BatchID is empty until the batch system has answered the submission.
 	BatchID batch.JobID `json:"batch_id,omitempty"`
 	Shape   string      `json:"shape"`
+	// System is the batch system that has it (Queue.Where).
+	System string `json:"system,omitempty"`
 	// Leader and Index say which job of which array it is; no leader, no array.
 	Leader    protocol.LaunchID `json:"leader,omitempty"`
 	Index     int               `json:"index,omitempty"`
 	Submitted time.Time         `json:"submitted"`
+
+	seen batch.State // in this pass; zero for one that no batch system has
 }
 
 // openLedger reads the ledger; a missing file is an empty one.
@@ -80,10 +84,13 @@ func (l *Ledger) launches() map[place]protocol.LaunchID {
 	return m
 }
 
-// known are the jobs as a batch system is asked about them.
-func (l *Ledger) known() []batch.Known {
+// known are some of the jobs as a batch system is asked about them.
+func (l *Ledger) known(which func(*Launched) bool) []batch.Known {
 	all := make([]batch.Known, 0, len(l.Jobs))
 	for launch, j := range l.Jobs {
+		if !which(j) {
+			continue
+		}
 		at := l.place(launch)
 		all = append(all, batch.Known{ID: j.BatchID, Launch: at.launch, Index: at.index})
 	}

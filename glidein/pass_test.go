@@ -33,6 +33,7 @@ type fakeBatch struct {
 	twice      bool // lists every job twice
 	reasons    map[batch.State]string
 	removed    []batch.JobID
+	asked      int // how often Status was
 }
 
 func (f *fakeBatch) Properties() batch.Properties {
@@ -66,6 +67,7 @@ func (f *fakeBatch) Submit(_ context.Context, jobs []batch.Job, file string) ([]
 }
 
 func (f *fakeBatch) Status(context.Context, []batch.Known) ([]batch.Entry, error) {
+	f.asked++
 	var all []batch.Entry
 	for l, s := range f.jobs {
 		e := batch.Entry{ID: batch.JobID("id-" + l), Launch: l, State: s, Reason: f.reasons[s]}
@@ -108,12 +110,17 @@ func (f *fakeCoordinator) Launch(_ context.Context, r *protocol.LaunchRequest) (
 		return nil, f.err
 	}
 	reply := &protocol.LaunchReply{Remove: f.remove, Answers: f.answers}
-	if r.BatchError != "" {
-		return reply, nil
-	}
-	for range min(f.want, int(r.Shapes[0].Room)) + f.overflow {
-		f.next++
-		reply.Grants = append(reply.Grants, protocol.LaunchGrant{Launch: protocol.LaunchID(fmt.Sprintf("l%d", f.next)), Ticket: "secret"})
+	left := f.want
+	for _, s := range r.Shapes {
+		if s.BatchError != "" {
+			continue
+		}
+		n := min(left, int(s.Room))
+		left -= n
+		for range n + f.overflow {
+			f.next++
+			reply.Grants = append(reply.Grants, protocol.LaunchGrant{Launch: protocol.LaunchID(fmt.Sprintf("l%d", f.next)), Shape: s.Name, Ticket: "secret"})
+		}
 	}
 	return reply, nil
 }
@@ -128,7 +135,8 @@ func newPass(t *testing.T, maxPilots, maxQueued int) (*glidein.Pass, *fakeBatch,
 		System:    glidein.System{Pilot: "/opt/it's/floe-pilot", Scratch: "/scratch", Cache: "/cache", Isolation: "require", Writable: []string{"/data"}, CacheQuota: 20_000_000_000, CacheShare: true, CacheFrom: []string{"/theirs"}, SiteCache: "https://head:4480"},
 		Env:       map[string]string{"GREETING": "it's; $(false)"},
 	}
-	return &glidein.Pass{Config: config, Batch: b, Coordinator: c, Logger: slog.New(slog.DiscardHandler)}, b, c
+	open := func(*glidein.Queue) (batch.System, error) { return b, nil }
+	return &glidein.Pass{Config: config, Batch: open, Coordinator: c, Logger: slog.New(slog.DiscardHandler)}, b, c
 }
 
 func run(t *testing.T, p *glidein.Pass) *glidein.Result {
@@ -166,7 +174,8 @@ func TestUnknownIsNotZero(t *testing.T) {
 		t.Errorf("pass without an answer of the batch system = %+v, %v; want nothing launched, nothing ended", r, err)
 	}
 	last := c.asked[len(c.asked)-1]
-	if !strings.Contains(last.BatchError, "qstat timed out") || len(last.Known) != 0 {
+	unseen := !slices.ContainsFunc(last.Known, func(k protocol.KnownLaunch) bool { return !k.Unseen })
+	if !strings.Contains(last.Shapes[0].BatchError, "qstat timed out") || len(last.Known) != 5 || !unseen {
 		t.Errorf("the coordinator was told %+v", last)
 	}
 	b.statusErr = nil
@@ -256,6 +265,106 @@ func TestReasonsOfJobsThatDoNotStart(t *testing.T) {
 	want := []glidein.Waiting{{State: "held", Reason: "PartitionTimeLimit", Jobs: 2}, {State: "queued", Reason: "Resources", Jobs: 1}}
 	if d := cmp.Diff(want, r.Waiting); d != "" {
 		t.Errorf("why jobs wait (-want +got):\n%s", d)
+	}
+}
+
+// newPasses has two queues in one batch system, by the names small and big, and one
+// in another, by the name far.
+func newPasses(t *testing.T) (p *glidein.Pass, near, far *fakeBatch, c *fakeCoordinator) {
+	t.Helper()
+	p, near, c = newPass(t, 9, 9)
+	far = &fakeBatch{jobs: map[protocol.LaunchID]batch.State{}}
+	queue := func(name, kind string, cores int) *glidein.Queue {
+		return &glidein.Queue{Label: name, Type: kind, MaxPilots: 6, MaxQueued: 4, PerPass: 3, Cores: cores}
+	}
+	p.Config.Queues = map[string]*glidein.Queue{"small": queue("small", "sge", 1), "big": queue("big", "sge", 8), "far": queue("far", "slurm", 2)}
+	p.Batch = func(q *glidein.Queue) (batch.System, error) {
+		if q.Type == "slurm" {
+			return far, nil
+		}
+		return near, nil
+	}
+	return p, near, far, c
+}
+
+func TestOneQuerySeesAllQueuesOfABatchSystem(t *testing.T) {
+	p, near, far, c := newPasses(t)
+	if r := run(t, p); len(r.Submitted) != 9 || near.asked != 1 || far.asked != 1 {
+		t.Fatalf("submitted %d, asked %d and %d times; want three to each queue, once and once", len(r.Submitted), near.asked, far.asked)
+	}
+	if len(near.jobs) != 6 || len(far.jobs) != 3 {
+		t.Errorf("%d jobs near, %d far; want 6 and 3", len(near.jobs), len(far.jobs))
+	}
+	c.want = 0
+	r := run(t, p)
+	var got []string
+	for _, q := range r.Queues {
+		got = append(got, fmt.Sprintf("%s %d room %d by %s", q.Name, q.Queued, q.Room, q.Bound))
+	}
+	if d := cmp.Diff([]string{"big 3 room 1 by max_queued", "far 3 room 1 by max_queued", "small 3 room 1 by max_queued"}, got); d != "" {
+		t.Errorf("the pass after (-want +got):\n%s", d)
+	}
+	if shapes := c.asked[1].Shapes; len(shapes) != 3 || shapes[0].Name != "big" || shapes[0].Offer.Cores != 8 || shapes[0].Queued != 3 {
+		t.Errorf("the coordinator was told %+v", shapes)
+	}
+}
+
+func TestASilentBatchSystemStopsNoOtherQueue(t *testing.T) {
+	p, near, far, c := newPasses(t)
+	run(t, p)
+	near.statusErr = fmt.Errorf("%w: qstat timed out", batch.ErrTransient)
+	r, err := p.Run(t.Context())
+	if !errors.Is(err, batch.ErrTransient) || !strings.Contains(err.Error(), "nothing launched in sge") {
+		t.Errorf("the pass ends with %v; want that it launched nothing there", err)
+	}
+	if len(r.Submitted) != 1 || len(far.jobs) != 4 || len(near.jobs) != 6 || len(r.Ended) != 0 {
+		t.Errorf("the pass = %+v with %d jobs far, %d near; want one more far, nothing ended near", r, len(far.jobs), len(near.jobs))
+	}
+	for _, s := range c.asked[1].Shapes {
+		if silent := s.Name != "far"; silent != (s.BatchError != "") || silent && s.Room != 0 {
+			t.Errorf("the coordinator was told %+v", s)
+		}
+	}
+}
+
+func TestCapsOfTheSiteHoldOverItsQueues(t *testing.T) {
+	p, near, far, c := newPasses(t)
+	p.Config.Site = glidein.Caps{MaxPilots: 10, MaxQueued: 7, PerPass: 5}
+	c.overflow = 3
+	count := func() int { return len(near.jobs) + len(far.jobs) }
+	if r := run(t, p); len(r.Submitted) != 5 || count() != 5 || c.asked[0].Room != 5 || c.asked[0].Bound != "site.per_pass" {
+		t.Fatalf("first pass submitted %d, told room %d by %q; want 5 by site.per_pass", len(r.Submitted), c.asked[0].Room, c.asked[0].Bound)
+	}
+	if r := run(t, p); len(r.Submitted) != 2 {
+		t.Fatalf("second pass submitted %d, want 2 (site.max_queued)", len(r.Submitted))
+	}
+	for _, b := range []*fakeBatch{near, far} {
+		for l := range b.jobs {
+			b.jobs[l] = batch.Running
+		}
+	}
+	if r := run(t, p); len(r.Submitted) != 3 || count() != 10 {
+		t.Fatalf("third pass submitted %d of %d, want 3 of 10 (site.max_pilots)", len(r.Submitted), count())
+	}
+	run(t, p)
+	if last := c.asked[3]; last.Shapes[0].Room != 0 || last.Shapes[0].Bound != "site.max_pilots" {
+		t.Errorf("at the cap the coordinator is told %+v", last.Shapes)
+	}
+	// While one does not answer, its jobs count as they were known.
+	near.statusErr = batch.ErrTransient
+	if r, _ := p.Run(t.Context()); len(r.Submitted) != 0 {
+		t.Errorf("with a silent batch system %d more were submitted, want none: its jobs may all be there", len(r.Submitted))
+	}
+}
+
+func TestJobsOfAQueueThatIsNoMoreAreToldOnce(t *testing.T) {
+	p, _, far, c := newPasses(t)
+	run(t, p)
+	delete(p.Config.Queues, "far")
+	c.want = 0
+	r := run(t, p)
+	if len(r.Ended) != 3 || len(far.jobs) != 3 || !slices.Contains(r.Reasons, "3 pilot jobs are forgotten: no queue is in slurm any more") {
+		t.Errorf("the pass = %+v; want three forgotten, with a word", r)
 	}
 }
 
@@ -367,7 +476,7 @@ func TestDryRunTouchesNothing(t *testing.T) {
 	p, b, c := newPass(t, 3, 3)
 	p.DryRun = true
 	r := run(t, p)
-	if len(c.asked) != 0 || len(b.jobs) != 0 || r.SubmitFile == "" {
+	if len(c.asked) != 0 || len(b.jobs) != 0 || len(r.SubmitFiles) != 1 {
 		t.Errorf("dry run = %+v, asked %d, jobs %v", r, len(c.asked), b.jobs)
 	}
 }

@@ -69,7 +69,7 @@ const ticketFile = "ticket"
 
 // prepare makes the directory of a pilot job: the ticket, readable by the owner
 // alone, and the script that becomes the pilot.
-func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
+func (p *Pass) prepare(q *line, g protocol.LaunchGrant) (batch.Job, error) {
 	dir := p.jobDir(g.Launch)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return batch.Job{}, err
@@ -78,10 +78,9 @@ func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
 		return batch.Job{}, err
 	}
 	script := filepath.Join(dir, "pilot.sh")
-	if err := os.WriteFile(script, []byte(p.script(g.Launch)), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte(p.script(q, g.Launch)), 0o700); err != nil {
 		return batch.Job{}, err
 	}
-	q := p.Config.Queue
 	return batch.Job{
 		Launch: g.Launch, Directory: dir, Script: script, Files: []string{ticketFile},
 		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk), GPUs: q.GPUs,
@@ -91,7 +90,7 @@ func (p *Pass) prepare(g protocol.LaunchGrant) (batch.Job, error) {
 }
 
 // script is what the batch system runs: plain sh, nothing else needed.
-func (p *Pass) script(launch protocol.LaunchID) string {
+func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 	c := p.Config
 	var b strings.Builder
 	fmt.Fprintf(&b, "#!/bin/sh\n# floe pilot job %s\numask 077\n", launch)
@@ -109,7 +108,7 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 		"--scratch", c.System.Scratch,
 		"--cache", c.System.Cache,
 		"--spool", p.SpoolDir(),
-		"--cores", fmt.Sprint(c.Queue.Cores),
+		"--cores", fmt.Sprint(q.Cores),
 		"--idle", time.Duration(c.System.Idle).String(),
 		"--isolation", c.System.Isolation,
 		"--hide", c.Directory, // the site's identity is in it
@@ -135,16 +134,16 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 	if c.System.Workstation {
 		args = append(args, "--workstation")
 	}
-	if c.Queue.Memory > 0 {
-		args = append(args, "--memory", fmt.Sprint(int64(c.Queue.Memory)))
+	if q.Memory > 0 {
+		args = append(args, "--memory", fmt.Sprint(int64(q.Memory)))
 	}
-	if c.Queue.MaxOutput > 0 {
-		args = append(args, "--max-output", fmt.Sprint(int64(c.Queue.MaxOutput)))
+	if q.MaxOutput > 0 {
+		args = append(args, "--max-output", fmt.Sprint(int64(q.MaxOutput)))
 	}
-	if c.Queue.Disk > 0 {
-		args = append(args, "--disk", fmt.Sprint(int64(c.Queue.Disk)))
+	if q.Disk > 0 {
+		args = append(args, "--disk", fmt.Sprint(int64(q.Disk)))
 	}
-	for _, tag := range c.Queue.Tags {
+	for _, tag := range q.Tags {
 		args = append(args, "--tag", tag)
 	}
 	if c.System.GPUTest != "" {
@@ -154,8 +153,8 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 		args = append(args, "--card", card)
 	}
 	// A batch system that enforces its walltime tells the pilot itself.
-	if !p.Batch.Properties().Walltime {
-		args = append(args, "--walltime", time.Duration(c.Queue.Walltime).String())
+	if !q.system.Properties().Walltime {
+		args = append(args, "--walltime", time.Duration(q.Walltime).String())
 	}
 	fmt.Fprintf(&b, "exec %s", batch.Quote(c.System.Pilot))
 	for _, a := range args {
@@ -168,14 +167,44 @@ func (p *Pass) script(launch protocol.LaunchID) string {
 // SpoolDir is where pilots of this site leave reports they could not deliver.
 func (p *Pass) SpoolDir() string { return filepath.Join(p.Config.Directory, "spool") }
 
-// dryRun writes the submit file of a job that is not submitted.
-func (p *Pass) dryRun(result *Result) error {
-	g := protocol.LaunchGrant{Launch: "dry-run", Shape: p.shapeName(), Ticket: "(a ticket comes with a launch lease)"}
-	job, err := p.prepare(g)
-	if err != nil {
-		return err
+// dryRun writes the submit files of jobs that are not submitted, one for each queue.
+func (p *Pass) dryRun(stations []*station, result *Result) error {
+	room, bound := p.siteRoom(result)
+	if bound != "" {
+		result.Reasons = append(result.Reasons, fmt.Sprintf("room for %d more pilot jobs in all, by %s", room, bound))
 	}
-	result.SubmitFile, err = p.Batch.WriteSubmitFile([]batch.Job{job})
-	result.Reasons = append(result.Reasons, fmt.Sprintf("room for %d more pilot jobs of shape %s", p.room(result), g.Shape))
-	return err
+	for _, s := range stations {
+		for _, l := range s.lines {
+			name := protocol.LaunchID("dry-run")
+			if l.Label != "" {
+				name += "-" + protocol.LaunchID(l.Label)
+			}
+			job, err := p.prepare(l, protocol.LaunchGrant{Launch: name, Shape: l.Shape(), Ticket: "(a ticket comes with a launch lease)"})
+			if err != nil {
+				return err
+			}
+			file, err := l.system.WriteSubmitFile([]batch.Job{job})
+			if err != nil {
+				return err
+			}
+			result.SubmitFiles = append(result.SubmitFiles, file)
+			result.Reasons = append(result.Reasons, fmt.Sprintf("room for %d more pilot jobs of shape %s, by %s", l.result.Room, l.Shape(), l.result.Bound))
+		}
+	}
+	return nil
+}
+
+// offer is the shape of one pilot job.
+func (l *line) offer() protocol.Resources {
+	q := l.Queue
+	o := protocol.Resources{
+		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk),
+		Remaining: protocol.SecondsOf(time.Duration(q.Walltime)),
+	}
+	o.OS, o.Tags = q.OS, q.Tags
+	for i := range q.GPUs {
+		// Whether a card is sound, the pilot finds out on the node.
+		o.GPUs = append(o.GPUs, protocol.GPU{ID: fmt.Sprint(i), Memory: protocol.ByteSize(q.GPUMemory), Capability: q.GPUCapability, Tested: true})
+	}
+	return o
 }

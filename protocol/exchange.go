@@ -234,21 +234,34 @@ type LaunchRequest struct {
 	Known []KnownLaunch `cbor:"2,keyasint,omitempty"`
 	// Reports are reports found in the site's spool.
 	Reports []SignedReport `cbor:"3,keyasint,omitempty"`
-	// BatchError says that the batch system could not be asked; then nothing is
-	// granted. Unknown is not zero.
-	BatchError string `cbor:"4,keyasint,omitempty"`
-	Version    string `cbor:"5,keyasint"`
+	// 4 was BatchError of the whole site.
+	Version string `cbor:"5,keyasint"`
 	// Ended are launch leases whose pilot jobs are gone from the batch system, or
 	// were never accepted by it; their demand is free again.
 	Ended []LaunchID `cbor:"6,keyasint,omitempty"`
+	// Room bounds what is granted of all shapes together, where the caps of the site
+	// are narrower than those of its shapes, and Bound is the cap; 0 is no bound.
+	Room  uint32 `cbor:"7,keyasint,omitempty"`
+	Bound string `cbor:"8,keyasint,omitempty"`
 }
+
+// MaxShapes bounds the shapes of one pass.
+const MaxShapes = 64
 
 // LaunchShape is one kind of pilot job the site can submit.
 type LaunchShape struct {
 	Name  string    `cbor:"1,keyasint"`
 	Offer Resources `cbor:"2,keyasint"`
-	// Room is how many more of these the site's caps allow now.
-	Room uint32 `cbor:"3,keyasint"`
+	// Room is how many more of these the site's caps allow now, and Bound which cap it is.
+	Room  uint32 `cbor:"3,keyasint"`
+	Bound string `cbor:"4,keyasint,omitempty"`
+	// Running, Queued and Held are how many pilot jobs of the shape there are.
+	Running uint32 `cbor:"5,keyasint,omitempty"`
+	Queued  uint32 `cbor:"6,keyasint,omitempty"`
+	Held    uint32 `cbor:"7,keyasint,omitempty"`
+	// BatchError says that the shape's batch system could not be asked; then none is
+	// granted. Unknown is not zero.
+	BatchError string `cbor:"8,keyasint,omitempty"`
 }
 
 // KnownLaunch is a pilot job in the batch system.
@@ -256,6 +269,8 @@ type KnownLaunch struct {
 	Launch  LaunchID `cbor:"1,keyasint"`
 	BatchID string   `cbor:"2,keyasint"`
 	Running bool     `cbor:"3,keyasint,omitempty"`
+	// Unseen says that its batch system could not be asked whether it is still there.
+	Unseen bool `cbor:"4,keyasint,omitempty"`
 }
 
 // LaunchGrant reserves demand for one pilot job.

@@ -171,11 +171,8 @@ func runGlidein(c *cobra.Command) error {
 	ctx, cancel := context.WithTimeout(c.Context(), timeout)
 	defer cancel()
 	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	system, err := newSystem(config)
-	if err != nil {
-		return err
-	}
-	pass := &glidein.Pass{Config: config, Batch: system, Logger: logger}
+	pass := &glidein.Pass{Config: config, Logger: logger}
+	pass.Batch = func(q *glidein.Queue) (batch.System, error) { return newSystem(config, q) }
 	pass.DryRun, _ = c.Flags().GetBool("dry-run")
 	if pass.Spool, err = spool.Open(pass.SpoolDir()); err != nil {
 		return err
@@ -204,27 +201,35 @@ func runGlidein(c *cobra.Command) error {
 }
 
 // newSystem is the explicit list of batch systems.
-func newSystem(c *glidein.Config) (batch.System, error) {
-	switch c.Queue.Type {
+func newSystem(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
+	switch q.Type {
 	case "arc":
-		return arc.New(c.Queue.Endpoint)
+		return arc.New(q.Endpoint)
 	case "globus":
-		return globus.New(batch.Tool{}, c.Queue.Endpoint)
+		return globus.New(batch.Tool{}, q.Endpoint)
 	case "local":
 		return local.New(filepath.Join(c.Directory, "local"), 30*time.Second)
 	case "pbs":
-		return pbs.New(batch.Tool{}, c.Queue.PBS.Dialect), nil
+		return pbs.New(batch.Tool{}, q.PBS.Dialect), nil
 	case "sge":
-		g := c.Queue.SGE
+		g := q.SGE
 		return sge.New(batch.Tool{}, sge.Config{ParallelEnvironment: g.ParallelEnvironment, Memory: g.Memory, GPU: g.GPU}), nil
 	case "slurm":
 		return slurm.New(batch.Tool{}), nil
 	}
-	return nil, usageErrorf("queue.type %q: want one of %s", c.Queue.Type, strings.Join(glidein.Types, ", "))
+	return nil, usageErrorf("type %q: want one of %s", q.Type, strings.Join(glidein.Types, ", "))
 }
 
 func printPass(p *printer, r *glidein.Result) {
 	p.line("pilot jobs: %d running, %d queued, %d held", r.Running, r.Queued, r.Held)
+	for _, q := range r.Queues {
+		switch {
+		case q.Error != "":
+			p.line("%s: the batch system does not answer: %s", q.Name, visible(q.Error))
+		case len(r.Queues) > 1:
+			p.line("%s: %d running, %d queued, %d held; room for %d by %s", q.Name, q.Running, q.Queued, q.Held, q.Room, q.Bound)
+		}
+	}
 	for _, list := range []struct {
 		what string
 		ids  []protocol.LaunchID
@@ -246,8 +251,8 @@ func printPass(p *printer, r *glidein.Result) {
 	for _, s := range append(r.Reasons, r.Refused...) {
 		p.line("%s", visible(s))
 	}
-	if r.SubmitFile != "" {
-		p.line("submit file: %s", r.SubmitFile)
+	for _, file := range r.SubmitFiles {
+		p.line("submit file: %s", file)
 	}
 }
 

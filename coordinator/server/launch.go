@@ -46,13 +46,10 @@ func (s *Server) launch(w http.ResponseWriter, r *http.Request) error {
 	return transport.WriteCBOR(w, reply)
 }
 
-// maxShapes bounds the shapes of one pass.
-const maxShapes = 64
-
 // Launch is the verb without its network.
 func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *protocol.LaunchRequest) (*protocol.LaunchReply, error) {
-	if len(request.Shapes) > maxShapes || len(request.Reports) > protocol.MaxReports {
-		return nil, protocol.Errorf(protocol.CodeTooLarge, "%d shapes and %d reports, limits %d and %d", len(request.Shapes), len(request.Reports), maxShapes, protocol.MaxReports)
+	if len(request.Shapes) > protocol.MaxShapes || len(request.Reports) > protocol.MaxReports {
+		return nil, protocol.Errorf(protocol.CodeTooLarge, "%d shapes and %d reports, limits %d and %d", len(request.Shapes), len(request.Reports), protocol.MaxShapes, protocol.MaxReports)
 	}
 	record, err := s.siteOf(caller)
 	if err != nil {
@@ -68,11 +65,6 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 			return nil, err
 		}
 	}
-	if request.BatchError != "" {
-		s.Logger.Warn("a site's batch system does not answer", "site", site, "err", request.BatchError)
-		reply.Reasons = []string{"nothing launched: the batch system does not answer"}
-		return reply, nil
-	}
 	if err := s.endForgotten(ctx, site, request.Known); err != nil {
 		return nil, err
 	}
@@ -82,7 +74,16 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 		return reply, nil
 	}
 	for i := range request.Shapes {
-		if err := s.grantLaunches(ctx, site, &request.Shapes[i], reply); err != nil {
+		shape := &request.Shapes[i]
+		if request.Room > 0 {
+			shape.Room = min(shape.Room, request.Room-min(request.Room, uint32(len(reply.Grants))))
+		}
+		if shape.BatchError != "" {
+			s.Logger.Warn("a site's batch system does not answer", "site", site, "shape", shape.Name, "err", shape.BatchError)
+			reply.Reasons = append(reply.Reasons, fmt.Sprintf("shape %s: nothing launched, the batch system does not answer", shape.Name))
+			continue
+		}
+		if err := s.grantLaunches(ctx, site, shape, reply); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +143,7 @@ func (s *Server) orphans(site protocol.SiteID, known []protocol.KnownLaunch) []p
 			if !ok || l.Site != site {
 				// A launch lease is forgotten when its pilot has left: the job is about to
 				// end by itself. One that still waits would enrol in vain.
-				if !k.Running {
+				if !k.Running && !k.Unseen {
 					remove = append(remove, k.Launch)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -247,7 +248,13 @@ func TestLaunches(t *testing.T) {
 		t.Error("another pilot enrolled with the same ticket")
 	}
 	known = append(known, protocol.KnownLaunch{Launch: "stranger", BatchID: "9"}, protocol.KnownLaunch{Launch: "running", BatchID: "10", Running: true})
-	reply := pass(protocol.LaunchRequest{Shapes: []protocol.LaunchShape{shape}, Known: known, BatchError: "squeue: timed out"})
+	silent := shape
+	silent.BatchError = "squeue: timed out"
+	unseen := slices.Clone(known)
+	for i := range unseen {
+		unseen[i].Unseen, unseen[i].Running = true, false
+	}
+	reply := pass(protocol.LaunchRequest{Shapes: []protocol.LaunchShape{silent}, Known: unseen})
 	if len(reply.Grants) != 0 || len(reply.Remove) != 0 {
 		t.Errorf("while the batch system does not answer: %+v", reply)
 	}
@@ -256,7 +263,7 @@ func TestLaunches(t *testing.T) {
 		t.Errorf("remove %v, want the one that has ended and the one that nobody granted, not what runs", reply.Remove)
 	}
 	for name, request := range map[string]protocol.LaunchRequest{
-		"shapes": {Shapes: make([]protocol.LaunchShape, maxShapes+1)}, "reports": {Reports: make([]protocol.SignedReport, protocol.MaxReports+1)},
+		"shapes": {Shapes: make([]protocol.LaunchShape, protocol.MaxShapes+1)}, "reports": {Reports: make([]protocol.SignedReport, protocol.MaxReports+1)},
 	} {
 		if err := r.callCBOR(site, "/v1/sites/launch", &request, nil); protocol.CodeOf(err) != protocol.CodeTooLarge {
 			t.Errorf("too many %s: %v, want too-large", name, err)
