@@ -12,6 +12,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=${FLOE_ARC:-/var/tmp/floe-arc}
 port=${FLOE_ARC_PORT:-26443}
 host=$(hostname -s)
+. "$here/daemon.sh"
 eval "$("$here/testca.sh" env)"
 
 install() {
@@ -21,8 +22,6 @@ install() {
 		nordugrid-arc-arex nordugrid-arc-client nordugrid-arc-plugins-needed time perl openssl procps >/dev/null
 }
 
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
-
 configure() {
 	mkdir -p "$root"/{control,session,log,run}
 	chmod 755 "$root" "$root/session"
@@ -30,6 +29,8 @@ configure() {
 	ca=$(dirname "$X509_CERT_DIR")
 	cp "$ca/hostcert.pem" "$ca/hostkey.pem" "$root/"
 	chmod 400 "$root/hostkey.pem"
+	# Otherwise A-REX looks for a prime of its own, for minutes and in the background.
+	[ -s "$root/control/dhparam.pem" ] || (umask 077 && openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out "$root/control/dhparam.pem")
 	printf '"%s"\n' '/O=Grid/O=Test/CN=Alice Tester' >"$root/allowed"
 	cat >"$root/arc.conf" <<CONF
 [common]
@@ -97,21 +98,7 @@ start() {
 	return 1
 }
 
-stop() {
-	for name in arex-ws arex; do
-		file=$root/run/$name.pid
-		if alive "$file"; then
-			pid=$(cat "$file")
-			kill "$pid" || true
-			for _ in $(seq 80); do
-				kill -0 "$pid" 2>/dev/null || break
-				sleep 0.25
-			done
-			kill -0 "$pid" 2>/dev/null && kill -9 "$pid" || true
-		fi
-		rm -f "$file"
-	done
-}
+stop() { end "$root"/run/{arex-ws,arex}.pid; }
 
 case ${1-} in
 install | start | stop) "$1" ;;

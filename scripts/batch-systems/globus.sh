@@ -16,6 +16,7 @@ gram=${FLOE_GLOBUS_PORT:-22119}
 ftp=${FLOE_GRIDFTP_PORT:-22811}
 user=floegrid
 host=$(hostname -s)
+. "$here/daemon.sh"
 eval "$("$here/testca.sh" env)"
 
 install() {
@@ -29,8 +30,6 @@ install() {
 	fi
 	id "$user" >/dev/null 2>&1 || useradd -m -s /bin/bash "$user"
 }
-
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
 configure() {
 	mkdir -p "$root"/{grid-services,log,run,state}
@@ -80,21 +79,7 @@ start() {
 	return 1
 }
 
-stop() {
-	for name in gridftp gatekeeper; do
-		file=$root/run/$name.pid
-		if alive "$file"; then
-			pid=$(cat "$file")
-			kill "$pid" || true
-			for _ in $(seq 80); do
-				kill -0 "$pid" 2>/dev/null || break
-				sleep 0.25
-			done
-			kill -0 "$pid" 2>/dev/null && kill -9 "$pid" || true
-		fi
-		rm -f "$file"
-	done
-}
+stop() { end "$root"/run/{gridftp,gatekeeper}.pid; }
 
 case ${1-} in
 install | start | stop) "$1" ;;

@@ -8,9 +8,11 @@
 # /var/tmp/floe-sge) and listens on FLOE_SGE_PORT (default 26844) and the port
 # after it. After start, "eval $(sge.sh env)" lets qsub and its kin find it.
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=${FLOE_SGE:-/var/tmp/floe-sge}
 port=${FLOE_SGE_PORT:-26844}
 host=$(hostname -s)
+. "$here/daemon.sh"
 admin=sgeadmin # made by Debian's gridengine-common
 tools=/usr/lib/gridengine
 export SGE_ROOT=$root/root SGE_CELL=default SGE_CLUSTER_NAME=floe
@@ -22,8 +24,6 @@ install() {
 	printf '%s shared/gridengineconfig boolean false\n' gridengine-common gridengine-master | debconf-set-selections
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gridengine-master gridengine-exec gridengine-client >/dev/null
 }
-
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
 # The spool directory of execd is named after what its address resolves to.
 execd_pid() { for file in "$root"/execd/*/execd.pid; do echo "$file"; done; }
@@ -161,19 +161,7 @@ start() {
 	return 1
 }
 
-stop() {
-	for file in "$(execd_pid)" "$root/qmaster/qmaster.pid"; do
-		if alive "$file"; then
-			pid=$(cat "$file")
-			kill "$pid" || true
-			for _ in $(seq 80); do
-				kill -0 "$pid" 2>/dev/null || break
-				sleep 0.25
-			done
-		fi
-		rm -f "$file"
-	done
-}
+stop() { end "$(execd_pid)" "$root/qmaster/qmaster.pid"; }
 
 case ${1-} in
 install | start | stop) "$1" ;;

@@ -9,17 +9,17 @@
 # after it, on loopback. After start, "eval $(slurm.sh env)" lets sbatch and its
 # kin find it.
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=${FLOE_SLURM:-/var/tmp/floe-slurm}
 port=${FLOE_SLURM_PORT:-26817}
 host=$(hostname -s)
+. "$here/daemon.sh"
 
 install() {
 	command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v sbatch >/dev/null && command -v munged >/dev/null && return
 	apt-get update -qq || true
 	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
 }
-
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
 configure() {
 	mkdir -p "$root"/{munge,state,spool,log,run}
@@ -92,20 +92,7 @@ start() {
 	return 1
 }
 
-stop() {
-	for name in slurmd slurmctld munged; do
-		file=$root/run/$name.pid
-		if alive "$file"; then
-			pid=$(cat "$file")
-			kill "$pid" || true
-			for _ in $(seq 80); do
-				kill -0 "$pid" 2>/dev/null || break
-				sleep 0.25
-			done
-		fi
-		rm -f "$file"
-	done
-}
+stop() { end "$root"/run/{slurmd,slurmctld,munged}.pid; }
 
 case ${1-} in
 install | start | stop) "$1" ;;
