@@ -53,6 +53,7 @@ var layers = []struct {
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/arc", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/batch/condor", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/pbs", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/sge", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/globus", []string{"protocol", "glidein/batch"}, "one batch system"},

@@ -23,6 +23,7 @@ import (
 	"floe/glidein"
 	"floe/glidein/batch"
 	"floe/glidein/batch/arc"
+	"floe/glidein/batch/condor"
 	"floe/glidein/batch/globus"
 	"floe/glidein/batch/local"
 	"floe/glidein/batch/pbs"
@@ -205,6 +206,8 @@ func newSystem(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
 	switch q.Type {
 	case "arc":
 		return arc.New(q.Endpoint)
+	case "condor":
+		return condor.New(batch.Tool{}, q.Endpoint)
 	case "globus":
 		return globus.New(batch.Tool{}, q.Endpoint)
 	case "local":
