@@ -56,6 +56,7 @@ var layers = []struct {
 	{"glidein/batch/condor", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/pbs", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/sge", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/batch/exec", []string{"protocol", "glidein/batch"}, "any batch system, through a program of the site's own"},
 	{"glidein/batch/globus", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},

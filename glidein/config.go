@@ -52,7 +52,7 @@ type Caps struct {
 }
 
 // Types are the batch systems that a queue can be of.
-var Types = []string{"arc", "condor", "globus", "local", "pbs", "sge", "slurm"}
+var Types = []string{"arc", "condor", "exec", "globus", "local", "pbs", "sge", "slurm"}
 
 // Queue is how pilot jobs go into the batch system.
 type Queue struct {
@@ -93,6 +93,8 @@ type Queue struct {
 	SGE GridEngine `toml:"sge"`
 	// PBS are words of PBS alone.
 	PBS PBS `toml:"pbs"`
+	// Exec is the site's own plugin.
+	Exec Plugin `toml:"exec"`
 }
 
 // Shape is the name of the queue's pilot jobs among those of the site.
@@ -107,7 +109,7 @@ func (q *Queue) Section() string {
 }
 
 // Where tells batch systems apart: queues of which it is the same list the same jobs.
-func (q *Queue) Where() string { return strings.TrimSpace(q.Type + " " + q.Endpoint) }
+func (q *Queue) Where() string { return strings.TrimSpace(q.Type + " " + q.Endpoint + q.Exec.where()) }
 
 // PBS is what its tools are not to be asked.
 type PBS struct {

@@ -145,6 +145,7 @@ func (q *Queue) validate(common *Queue, say func(string, ...any)) {
 	if q.GPUs < 0 || q.GPUs > protocol.MaxGPUs {
 		say("gpus %d: want 0 to %d", q.GPUs, protocol.MaxGPUs)
 	}
+	q.Exec.validate(q.Type, &common.Exec, say)
 	for key, n := range map[string]int{"max_pilots": q.MaxPilots, "max_queued": q.MaxQueued, "per_pass": q.PerPass} {
 		if n < 0 {
 			say("%s %d: want a number above 0", key, n)

@@ -83,13 +83,26 @@ func decodeConfig(b []byte, file string, c *Config) error {
 // clone is a copy that shares no list with q.
 func (q *Queue) clone() *Queue {
 	c := *q
-	v := reflect.ValueOf(&c).Elem()
+	unshare(reflect.ValueOf(&c).Elem())
+	return &c
+}
+
+// unshare gives a structure lists and maps of its own.
+func unshare(v reflect.Value) {
 	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.Slice && !f.IsNil() {
+		switch f := v.Field(i); {
+		case f.Kind() == reflect.Struct:
+			unshare(f)
+		case f.Kind() == reflect.Slice && !f.IsNil():
 			f.Set(reflect.AppendSlice(reflect.MakeSlice(f.Type(), 0, f.Len()), f))
+		case f.Kind() == reflect.Map && !f.IsNil():
+			own := reflect.MakeMap(f.Type())
+			for _, key := range f.MapKeys() {
+				own.SetMapIndex(key, f.MapIndex(key))
+			}
+			f.Set(own)
 		}
 	}
-	return &c
 }
 
 // anyName stands in Keys for a name that the site gives.

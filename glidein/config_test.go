@@ -132,3 +132,36 @@ func TestConfigMistakes(t *testing.T) {
 		}
 	}
 }
+
+func TestPluginOfTheSite(t *testing.T) {
+	c, err := load(t, `
+[queue]
+type = "exec"
+[queue.exec]
+command = ["plugins/mine", "--fast"]
+[queue.exec.settings]
+partition = "long"
+nice = 5
+[system]
+pilot = "PILOT"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Queue.Exec.In("/site"); len(got) != 2 || got[0] != "/site/plugins/mine" || c.Queue.Exec.Settings["partition"] != "long" {
+		t.Errorf("plugin %q, settings %v", got, c.Queue.Exec.Settings)
+	}
+	several, err := load(t, "[queue]\ntype = \"exec\"\nexec.command = [\"mine\"]\nexec.settings.a = 1\n[queues.x]\nexec.settings.b = 2\n[queues.y]\nexec.settings.a = 3\n[system]\npilot = \"PILOT\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := several.Queues["x"], several.Queues["y"]
+	if len(x.Exec.Settings) != 2 || len(y.Exec.Settings) != 1 || y.Exec.Settings["a"] != int64(3) || x.Where() == y.Where() {
+		t.Errorf("settings %v and %v, of batch systems %q and %q; want the common ones and their own, of two", x.Exec.Settings, y.Exec.Settings, x.Where(), y.Where())
+	}
+	for _, text := range []string{"type = \"exec\"\n", "type = \"local\"\nexec.command = [\"mine\"]\n", "type = \"exec\"\nexec.comand = [\"mine\"]\n"} {
+		if _, err := load(t, "[queue]\n"+text+"[system]\npilot = \"PILOT\"\n"); err == nil || !strings.Contains(err.Error(), "queue.exec") {
+			t.Errorf("%s: %v, want an error about queue.exec", text, err)
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"floe/glidein/batch"
 	"floe/glidein/batch/arc"
 	"floe/glidein/batch/condor"
+	"floe/glidein/batch/exec"
 	"floe/glidein/batch/globus"
 	"floe/glidein/batch/local"
 	"floe/glidein/batch/pbs"
@@ -208,6 +209,8 @@ func newSystem(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
 		return arc.New(q.Endpoint)
 	case "condor":
 		return condor.New(batch.Tool{}, q.Endpoint)
+	case "exec":
+		return exec.New(batch.Tool{}, exec.Config{Command: q.Exec.In(c.Directory), Settings: q.Exec.Settings})
 	case "globus":
 		return globus.New(batch.Tool{}, q.Endpoint)
 	case "local":

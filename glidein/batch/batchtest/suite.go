@@ -42,20 +42,21 @@ type Target struct {
 type part struct {
 	name, promise string
 	do            func(T, *rig)
+	fake          bool // tried on fakes only
 }
 
 // parts are the contract, in the order of the life of a site.
 var parts = []part{
-	{"LifeOfAJob", "a job runs in its directory with its files, and what it prints is there when it has ended", lifeOfAJob},
-	{"NamesThatNeedQuoting", "a directory may have any name", namesThatNeedQuoting},
-	{"RunningJobIsRemoved", "a job that runs is listed so, gets SIGTERM when it is removed, and is gone", runningJobIsRemoved},
-	{"QueuedJobIsRemoved", "a job that waits is listed so, and never runs once it is removed", queuedJobIsRemoved},
-	{"Array", "jobs of an array run their own scripts, and are listed and removed one by one", array},
-	{"UnknownJob", "what is no job's id is unknown, and never a word of a command", unknownJob},
-	{"Refused", "a queue that does not exist is refused, and nothing is left behind", refused},
-	{"NothingThere", "an empty system lists no jobs", nothingThere},
-	{"Faults", "nothing is believed that broken tools did not say, and what they did is found", faults},
-	{"ManyJobs", "thousands of jobs are listed, and nobody else's", manyJobs},
+	{"LifeOfAJob", "a job runs in its directory with its files, and what it prints is there when it has ended", lifeOfAJob, false},
+	{"NamesThatNeedQuoting", "a directory may have any name", namesThatNeedQuoting, false},
+	{"RunningJobIsRemoved", "a job that runs is listed so, gets SIGTERM when it is removed, and is gone", runningJobIsRemoved, false},
+	{"QueuedJobIsRemoved", "a job that waits is listed so, and never runs once it is removed", queuedJobIsRemoved, false},
+	{"Array", "jobs of an array run their own scripts, and are listed and removed one by one", array, false},
+	{"UnknownJob", "what is no job's id is unknown, and never a word of a command", unknownJob, false},
+	{"Refused", "a queue that does not exist is refused, and nothing is left behind", refused, false},
+	{"NothingThere", "an empty system lists no jobs", nothingThere, false},
+	{"Faults", "nothing is believed that broken tools did not say, and what they did is found", faults, true},
+	{"ManyJobs", "thousands of jobs are listed, and nobody else's", manyJobs, true},
 }
 
 // Run is the contract of a batch system, one part of t for each promise. setup
