@@ -26,7 +26,7 @@ func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, s *station, result
 	launches := ledger.launches()
 	for i := range s.entries {
 		e := &s.entries[i]
-		if e.Launch == "" {
+		if e.Launch == "" || batch.OfRun(e.Launch) {
 			continue
 		}
 		launch, ok := launches[place{e.Launch, e.Index}]

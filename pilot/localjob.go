@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -42,11 +43,26 @@ type LocalJob struct {
 	// made if needed. Keep leaves the tasks' own directories, too.
 	Dir  string
 	Keep bool
+	// Cache, Blobs and Scratch are where the cache, temp files and the tasks' own
+	// directories are instead of in Dir; made if needed.
+	Cache, Blobs, Scratch string
+	// Cores and Memory are what tasks that do not wait for each other share; without
+	// Cores they run one after another. Memory 0 is taken to be enough.
+	Cores  int
+	Memory protocol.ByteSize
+	// NoCards keeps tasks from the cards of this machine.
+	NoCards bool
+	// End is when the batch slot is over: no payload lives longer. Zero is not known.
+	End time.Time
+	// Resume takes tasks that an earlier run in Dir has done as done.
+	Resume bool
+	// System is what $system names beside what the pilot finds itself.
+	System map[string]string
 	// Modules are the external modules of the job, fetched.
 	Modules []LocalModule
 	// Log takes what the payloads print while they run; nil does without.
 	Log io.Writer
-	// Began and Ended hear of each task; nil does without.
+	// Began and Ended hear of each task, one at a time; nil does without.
 	Began, Ended func(*LocalTask)
 	// Groups are control groups to run payloads in; nil does without.
 	Groups *payload.Groups
@@ -77,33 +93,6 @@ type LocalModule struct {
 // LogPath is the file of the task's log.
 func (t *LocalTask) LogPath() string { return filepath.Join(t.Dir, "log") }
 
-// RunJob runs the tasks of one job in the order of their DAG, and stops at the
-// first that is not ok. It returns the tasks that were begun. An error means that
-// there is no verdict to look at: the job cannot be run here at all, or ctx ended.
-func RunJob(ctx context.Context, job LocalJob) ([]*LocalTask, error) {
-	r := &localRun{LocalJob: job, made: map[protocol.TaskIndex][]protocol.FileRecord{}}
-	if err := r.open(ctx); err != nil {
-		return nil, err
-	}
-	var ran []*LocalTask
-	for _, index := range r.order {
-		if len(job.Tasks) > 0 && !slices.Contains(job.Tasks, index) {
-			if err := r.remember(index); err != nil {
-				return ran, err
-			}
-			continue
-		}
-		task, err := r.task(ctx, index)
-		if task != nil {
-			ran = append(ran, task)
-		}
-		if err != nil || task.Report.Verdict != protocol.VerdictOK {
-			return ran, err
-		}
-	}
-	return ran, nil
-}
-
 // localRun is one run of a LocalJob.
 type localRun struct {
 	LocalJob
@@ -112,8 +101,8 @@ type localRun struct {
 	order    []protocol.TaskIndex // parents first
 	cache    *cache.Store
 	mover    *stage.Mover
-	gpus     []protocol.GPU
-	meter    *hardware.Meter // of those; nil without
+	packing  *packing
+	meter    *hardware.Meter // of its cards; nil without
 	tool     string          // directory of the payloads' command; empty without
 	modules  protocol.Digest // of the pins
 	// made is what each task has left.
@@ -129,7 +118,7 @@ func (r *localRun) open(ctx context.Context) error {
 	}
 	if r.expanded, problems = steering.ExpandJob(r.Document, steering.ExpandInput{
 		Dataset: r.Dataset, Job: r.Job, JobCount: r.JobCount, Seed: r.Seed, Options: r.Options,
-		System: systemParameters(), Environ: environParameters(),
+		System: r.system(), Environ: environParameters(),
 	}); problems.HasErrors() {
 		return problems
 	}
@@ -139,31 +128,61 @@ func (r *localRun) open(ctx context.Context) error {
 		}
 	}
 	r.order = inOrder(r.plan)
+	for _, place := range []struct {
+		dir  *string
+		name string
+	}{{&r.Dir, "."}, {&r.Cache, "cache"}, {&r.Blobs, "blobs"}, {&r.Scratch, ""}} {
+		if *place.dir == "" && place.name != "" {
+			*place.dir = filepath.Join(r.Dir, place.name)
+		}
+		if *place.dir == "" {
+			continue
+		}
+		var err error
+		if *place.dir, err = filepath.Abs(*place.dir); err == nil {
+			err = os.MkdirAll(*place.dir, 0o700)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := r.keepModules(ctx, blobDir(r.Blobs)); err != nil {
+		return err
+	}
 	var err error
-	if r.Dir, err = filepath.Abs(r.Dir); err != nil {
+	if r.cache, err = cache.Open(cache.Config{Dir: r.Cache, Logger: r.Logger}); err != nil {
 		return err
 	}
-	blobs := blobDir(filepath.Join(r.Dir, "blobs"))
-	if err := os.MkdirAll(string(blobs), 0o700); err != nil {
-		return err
+	own := r.Scratch
+	if own == "" {
+		own = r.Dir
 	}
-	if err := r.keepModules(ctx, blobs); err != nil {
-		return err
-	}
-	if r.cache, err = cache.Open(cache.Config{Dir: filepath.Join(r.Dir, "cache"), Logger: r.Logger}); err != nil {
-		return err
-	}
-	r.tool = filepath.Join(r.Dir, "bin")
+	r.tool = filepath.Join(own, "bin")
 	if err := errors.Join(os.RemoveAll(r.tool), session.Install(r.tool)); err != nil {
 		r.Logger.Warn("payloads have no command to speak by", "err", err)
 		r.tool = ""
 	}
-	r.mover = &stage.Mover{Blobs: blobs, Cache: r.cache, Temp: r.Dir, Logger: r.Logger}
-	if slices.ContainsFunc(r.expanded.Tasks, func(t steering.ExpandedTask) bool { return t.Requirements.GPUs > 0 }) {
-		found, _ := hardware.Measure(ctx, hardware.Options{Scratch: r.Dir})
-		r.gpus, r.meter = found.GPUs, hardware.NewMeter(hardware.Options{}, r.Logger)
+	r.mover = &stage.Mover{Blobs: blobDir(r.Blobs), Cache: r.cache, Temp: own, Logger: r.Logger}
+	all := protocol.Resources{Cores: r.Cores, Memory: r.Memory, Disk: protocol.MaxByteSize}
+	if all.Memory == 0 {
+		all.Memory = protocol.MaxByteSize
+	}
+	if !r.NoCards && slices.ContainsFunc(r.expanded.Tasks, func(t steering.ExpandedTask) bool { return t.Requirements.GPUs > 0 }) {
+		found, _ := hardware.Measure(ctx, hardware.Options{Scratch: own})
+		all.GPUs, r.meter = found.GPUs, hardware.NewMeter(hardware.Options{}, r.Logger)
+	}
+	r.packing = newPacking(all, r.End)
+	if r.Log != nil {
+		r.Log = &oneAtATime{out: r.Log}
 	}
 	return nil
+}
+
+// system is what $system names here.
+func (r *localRun) system() map[string]string {
+	all := systemParameters()
+	maps.Copy(all, r.System)
+	return all
 }
 
 // keepModules puts external modules where coordinators would have them.
@@ -234,80 +253,76 @@ func (r *localRun) dir(task protocol.TaskIndex) string {
 	return filepath.Join(r.Dir, "job-"+strconv.FormatUint(uint64(r.Job), 10), "task-"+strconv.FormatUint(uint64(task), 10))
 }
 
-// remember takes the outputs of a task from an earlier run, if there was one.
-func (r *localRun) remember(task protocol.TaskIndex) error {
+// remember takes the outputs of a task from an earlier run, and says whether there
+// was one in which it went well.
+func (r *localRun) remember(task protocol.TaskIndex) (bool, error) {
 	path := filepath.Join(r.dir(task), "report")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // who needs its files will say so
+		return false, nil // who needs its files will say so
 	}
 	var report protocol.Report
 	if err == nil {
 		err = protocol.Unmarshal(b, &report)
 	}
 	if err != nil {
-		return fmt.Errorf("earlier run: %s: %w", path, err)
+		return false, fmt.Errorf("earlier run: %s: %w", path, err)
 	}
-	if report.Verdict == protocol.VerdictOK {
-		r.made[task] = report.Outputs
+	if report.Verdict != protocol.VerdictOK {
+		return false, nil
 	}
-	return nil
+	r.made[task] = report.Outputs
+	return true, nil
 }
 
-// task runs one task as a pilot would.
-func (r *localRun) task(ctx context.Context, index protocol.TaskIndex) (*LocalTask, error) {
+// lease is what a coordinator would grant for a task.
+func (r *localRun) lease(index protocol.TaskIndex) *protocol.Lease {
 	expanded := &r.expanded.Tasks[index]
-	t := &LocalTask{Index: index, Name: expanded.Name, Dir: r.dir(index)}
-	packing, granted := r.grant(expanded.Requirements)
-	t.Granted = granted
-	lease := &protocol.Lease{
+	return &protocol.Lease{
 		// Unique as a coordinator's would be: it is part of the names of outputs.
 		ID:   protocol.LeaseID{Index: rand.Uint64()>>1 + 1},
 		Task: protocol.TaskID{Dataset: r.Dataset, Job: r.Job, Task: index}, TaskName: expanded.Name, Attempt: 1,
-		Seed: r.Seed, JobCount: r.JobCount, Options: r.Options, Granted: granted,
+		Seed: r.Seed, JobCount: r.JobCount, Options: r.Options, Granted: r.grant(expanded.Requirements),
 		Inputs: r.inputs(index), Modules: r.modules, Version: protocol.LanguageVersion,
 	}
-	share := packing.take(lease)
-	if len(share.gpus) < granted.GPUs {
-		r.Logger.Warn("this machine has too few cards; the task runs with those there are", "task", t.Name, "gpus", len(share.gpus))
-	}
-	attempt := filepath.Join(t.Dir, "attempt")
-	if err := errors.Join(payload.Dir(attempt).Remove(), os.MkdirAll(t.Dir, 0o700)); err != nil {
-		return nil, err
-	}
-	if r.Began != nil {
-		r.Began(t)
-	}
-	tail := &follower{out: r.Log}
-	a := &Attempt{
-		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus, Meter: r.meter,
-		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: systemParameters(),
-	}
-	t.Report = a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })
-	err := r.settle(ctx, a, t)
-	if r.Ended != nil {
-		r.Ended(t)
-	}
-	if err == nil && ctx.Err() != nil && t.Report.Verdict != protocol.VerdictOK {
-		err = context.Cause(ctx)
-	}
-	return t, err
 }
 
 // grant chooses the shape of a task that this machine has the cards for.
-func (r *localRun) grant(asked protocol.Requirements) (*packing, protocol.Requirements) {
-	p := newPacking(protocol.Resources{GPUs: r.gpus}, time.Time{})
+func (r *localRun) grant(asked protocol.Requirements) protocol.Requirements {
 	granted := asked
-	if asked.GPUs > len(r.gpus) {
+	if asked.GPUs > len(r.packing.all.GPUs) {
 		for _, other := range asked.Alternatives {
-			if other.GPUs <= len(r.gpus) {
+			if other.GPUs <= len(r.packing.all.GPUs) {
 				granted = other
 				break
 			}
 		}
 	}
 	granted.Alternatives = nil
-	return p, granted
+	return granted
+}
+
+// task runs one task as a pilot would, on its share of this machine.
+func (r *localRun) task(ctx context.Context, t *LocalTask, lease *protocol.Lease, share share) error {
+	attempt := filepath.Join(t.Dir, "attempt")
+	if r.Scratch != "" {
+		attempt = filepath.Join(r.Scratch, "task-"+strconv.FormatUint(uint64(t.Index), 10))
+	}
+	if err := errors.Join(payload.Dir(attempt).Remove(), os.MkdirAll(t.Dir, 0o700)); err != nil {
+		return err
+	}
+	tail := &follower{out: r.Log}
+	a := &Attempt{
+		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus, Meter: r.meter, End: r.End,
+		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: r.system(),
+	}
+	report := a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })
+	t.Report = report
+	err := r.settle(ctx, a, t)
+	if err == nil && ctx.Err() != nil && report.Verdict != protocol.VerdictOK {
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // settle publishes what a task left, or drops it, and writes down how it went.
@@ -318,7 +333,6 @@ func (r *localRun) settle(ctx context.Context, a *Attempt, t *LocalTask) error {
 		for _, o := range t.Report.Outputs {
 			all = append(all, r.mover.Publish(ctx, o))
 		}
-		r.made[t.Index] = t.Report.Outputs
 	} else {
 		all = append(all, r.mover.Discard(ctx, t.Report.Outputs))
 		t.Report.Outputs = nil
@@ -328,7 +342,7 @@ func (r *localRun) settle(ctx context.Context, a *Attempt, t *LocalTask) error {
 		all = append(all, err)
 	}
 	if a.dir != "" {
-		if err := os.Link(a.LogPath(), t.LogPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := keepFile(a.LogPath(), t.LogPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = append(all, err)
 		}
 	}
@@ -343,52 +357,4 @@ func (r *localRun) settle(ctx context.Context, a *Attempt, t *LocalTask) error {
 		all = append(all, a.Clean())
 	}
 	return errors.Join(all...)
-}
-
-// followEvery is how often a log that is shown live is looked at.
-const followEvery = 100 * time.Millisecond
-
-// follower copies an attempt's log to people while it grows.
-type follower struct {
-	out  io.Writer
-	stop chan struct{}
-	done chan struct{}
-}
-
-// follow begins with a log and ends with nil, as Attempt.Log is called.
-func (f *follower) follow(log *payload.Log) {
-	if f.out == nil {
-		return
-	}
-	if log == nil {
-		close(f.stop)
-		<-f.done
-		return
-	}
-	f.stop, f.done = make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(f.done)
-		tick := time.NewTicker(followEvery)
-		defer tick.Stop()
-		told := int64(0)
-		for last := false; ; {
-			data, at, err := log.ReadFrom(told, protocol.MaxLogTail)
-			if err != nil {
-				return
-			}
-			if len(data) > 0 {
-				_, _ = f.out.Write(data) // a closed terminal is no reason to end the job
-				told = at + int64(len(data))
-				continue
-			}
-			if last {
-				return
-			}
-			select {
-			case <-tick.C:
-			case <-f.stop:
-				last = true
-			}
-		}
-	}()
 }

@@ -28,7 +28,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		for _, child := range c.Commands() {
 			walk(child)
 		}
-		if c.Hidden || c.HasSubCommands() {
+		if c.Hidden || c.HasSubCommands() && !c.HasLocalFlags() {
 			return
 		}
 		path := c.CommandPath()

@@ -74,6 +74,9 @@ func refuseUnknown(c *cobra.Command) {
 	for _, child := range c.Commands() {
 		refuseUnknown(child)
 	}
+	if c.RunE != nil {
+		return // it does something itself
+	}
 	c.Args = cobra.ArbitraryArgs
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {

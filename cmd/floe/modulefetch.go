@@ -55,9 +55,8 @@ func fetcherOf(c *cobra.Command, dir string) (*fetch.Fetcher, error) {
 // anyHost is for people's own machines: they decide what they fetch.
 var anyHost = []string{"*"}
 
-// fetchJob fetches the external modules of one job. The files are there until close.
-func fetchJob(c *cobra.Command, doc *steering.Document, source *steering.Source, in steering.ExpandInput) (modules []pilot.LocalModule, closed func(), err error) {
-	uses, problems := steering.JobExternals(doc, in)
+// fetchModules fetches external modules. The files are there until close.
+func fetchModules(c *cobra.Command, source *steering.Source, uses []steering.ExternalUse, problems steering.Problems) (modules []pilot.LocalModule, closed func(), err error) {
 	if problems.HasErrors() {
 		_, _ = io.WriteString(c.ErrOrStderr(), source.Quote(problems).Format())
 		return nil, nil, withExit(exitFailure, errors.New("external modules cannot be fetched"))

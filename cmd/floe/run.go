@@ -10,6 +10,7 @@ import (
 	"floe/pilot/library"
 	"floe/pilot/payload"
 	"floe/protocol"
+	"floe/protocol/steering"
 
 	"github.com/spf13/cobra"
 )
@@ -19,17 +20,42 @@ func runCommand() *cobra.Command {
 	var job jobFlags
 	var task, dir string
 	var keep, quiet bool
+	var cores int
+	var jobs string
+	var batch batchFlags
 	c := &cobra.Command{
-		Use:   "run [--job N] FILE",
-		Short: "Run one job of a steering file on this machine",
+		Use:   "run [--job N | --batch TYPE --jobs 0-99] FILE",
+		Short: "Run one job of a steering file on this machine, or many in a batch system",
 		Long: "Run one job of a steering file on this machine, without any coordinator: its\n" +
 			"tasks one after another, parents first, each as a pilot would run it, under\n" +
 			"the limits it asks for. Outputs go where the file says.\n\n" +
 			"With --dir the files between tasks, the logs and the cache stay there, and\n" +
 			"--task can run one task again on what its parents left.\n\n" +
-			"Exit code 1 if a task is not ok.",
+			"With --batch, jobs are submitted straight to a batch system, one batch job\n" +
+			"each, and the command ends. --dir keeps the run (default FILE's name, .run):\n" +
+			"its ledger, logs, and files between tasks. What the nodes have no shared file\n" +
+			"system for is sent along. Nobody matches, retries or collects statistics:\n" +
+			"sites, platforms, tags and published software need coordinators.\n\n" +
+			"Exit code 1 if a task is not ok, or jobs cannot be submitted.",
+		Example: "  floe run --job 7 mc.yaml\n" +
+			"  floe run mc.yaml --batch slurm --queue long --jobs 0-99\n" +
+			"  floe run status mc.run\n" +
+			"  floe run resubmit mc.run",
 		Args: exactArgs("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if batch.batch != "" || batch.config != "" {
+				return runBatch(c, &batch, &job, jobs, args[0], dir)
+			}
+			if err := batch.misplaced(c); err != nil {
+				return err
+			}
+			if jobs != "" {
+				n, err := parseJobCount(jobs)
+				if err != nil {
+					return usageErrorf("--jobs %q: without --batch, it is how many jobs there are", jobs)
+				}
+				job.jobs = n
+			}
 			p, err := newPrinter(c)
 			if err != nil {
 				return err
@@ -44,7 +70,7 @@ func runCommand() *cobra.Command {
 			}
 			local := pilot.LocalJob{
 				Document: doc, Dataset: in.Dataset, Job: in.Job, JobCount: in.JobCount, Seed: in.Seed, Options: in.Options,
-				Dir: dir, Keep: keep, Groups: payload.FindGroups(), Library: library.Program(),
+				Dir: dir, Keep: keep, Cores: cores, Groups: payload.FindGroups(), Library: library.Program(),
 				Logger: slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 			}
 			if task != "" {
@@ -54,7 +80,11 @@ func runCommand() *cobra.Command {
 				}
 				local.Tasks = []protocol.TaskIndex{protocol.TaskIndex(index)}
 			}
-			modules, closed, err := fetchJob(c, doc, source, in)
+			if err := withoutCatalog(doc, steering.CompileInput{Dataset: in.Dataset, JobCount: in.JobCount, Seed: in.Seed, Options: in.Options}); err != nil {
+				return err
+			}
+			uses, problems := steering.JobExternals(doc, in)
+			modules, closed, err := fetchModules(c, source, uses, problems)
 			if err != nil {
 				return err
 			}
@@ -79,16 +109,19 @@ func runCommand() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.Uint32Var(&job.job, "job", 0, "the job, counted from 0: $(job)")
-	flags.Uint32Var(&job.jobs, "jobs", 0, "how many jobs there are: $(jobs_submitted) (default one more than --job)")
+	flags.StringVar(&jobs, "jobs", "", "how many jobs there are: $(jobs_submitted) (default one more than --job); with --batch those to submit: 100, 0-99, or 0-49/100, where there are 100")
 	flags.Uint32Var(&job.dataset, "dataset", 0, "the dataset's number: $(dataset) (default the file's own)")
 	flags.Uint64Var(&job.seed, "seed", 0, "the dataset's seed, which decides each $choice")
 	flags.StringToStringVar(&job.in.Options, "option", nil, "NAME=TEXT: a value of $options")
 	flags.StringVar(&task, "task", "", "run this task only")
+	flags.IntVar(&cores, "cores", 0, "run tasks that do not wait for each other at the same time, on so many cores (default one after another); with --batch, cores of a batch job")
 	flags.StringVar(&dir, "dir", "", "directory to work in, which stays (default a temporary one)")
 	flags.BoolVar(&keep, "keep", false, "leave the tasks' working directories")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "do not show what the payloads print")
 	fetchFlags(c, anyHost)
+	batch.add(c)
 	outputFlag(c)
+	c.AddCommand(runStatusCommand(), runRemoveCommand(), runResubmitCommand(), runJobCommand())
 	return c
 }
 
@@ -114,8 +147,10 @@ func runLocal(c *cobra.Command, p *printer, job pilot.LocalJob, dir string) erro
 	if err != nil {
 		return err
 	}
-	if last := ran[len(ran)-1]; last.Report.Verdict != protocol.VerdictOK {
-		return withExit(exitFailure, fmt.Errorf("task %s: %v: %s", last.Name, last.Report.Verdict, last.Report.Evidence))
+	for _, t := range ran {
+		if t.Report.Verdict != protocol.VerdictOK {
+			return withExit(exitFailure, fmt.Errorf("task %s: %v: %s", t.Name, t.Report.Verdict, t.Report.Evidence))
+		}
 	}
 	return nil
 }

@@ -55,6 +55,10 @@ func readDocument(c *cobra.Command, name string) (*steering.Document, *steering.
 	if err != nil {
 		return nil, nil, err
 	}
+	return parseDocument(c, name, text)
+}
+
+func parseDocument(c *cobra.Command, name string, text []byte) (*steering.Document, *steering.Source, error) {
 	doc, problems := steering.Parse(name, text)
 	if problems.HasErrors() {
 		_, _ = io.WriteString(c.ErrOrStderr(), problems.Format())

@@ -110,6 +110,9 @@ type Properties struct {
 	Lists    bool
 	GPUs     bool // can be asked for graphics cards
 	Walltime bool // enforces a walltime, so the pilot is told one by the system
+	// Sends: a job's Files are sent along whatever their size, a program among them, to
+	// nodes that do not share our directories.
+	Sends bool
 }
 
 // System is one batch system, spoken to as the site's own user. Its methods are
@@ -138,6 +141,13 @@ type System interface {
 
 // namePrefix begins the name of every pilot job.
 const namePrefix = "floe-"
+
+// RunPrefix begins the launches of jobs that a person has submitted without
+// coordinators. A site's pass leaves them alone. No launch lease has a dash.
+const RunPrefix = "run-"
+
+// OfRun tells whether a launch is of such a job.
+func OfRun(l protocol.LaunchID) bool { return strings.HasPrefix(string(l), RunPrefix) }
 
 // JobName is the name a job carries in the batch system.
 func JobName(l protocol.LaunchID) string { return namePrefix + string(l) }

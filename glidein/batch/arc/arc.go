@@ -36,7 +36,7 @@ func New(endpoint string) (*System, error) {
 // Properties implements batch.System. The element enforces a walltime; the pilot
 // is told it all the same, as not every system behind it says.
 func (s *System) Properties() batch.Properties {
-	return batch.Properties{Name: "arc", Lists: true}
+	return batch.Properties{Name: "arc", Lists: true, Sends: true}
 }
 
 // WriteSubmitFile implements batch.System: a job description in xRSL.

@@ -48,7 +48,7 @@ func New(tool batch.Tool, endpoint string) (*System, error) {
 
 // Properties implements batch.System. An array is a cluster of jobs, of any size.
 func (s *System) Properties() batch.Properties {
-	return batch.Properties{Name: "condor", MaxArray: 100, Lists: true, GPUs: true, Walltime: true}
+	return batch.Properties{Name: "condor", Sends: true, MaxArray: 100, Lists: true, GPUs: true, Walltime: true}
 }
 
 // at are the options by which a tool finds the schedd.
