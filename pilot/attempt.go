@@ -150,10 +150,8 @@ func (a *Attempt) run(ctx context.Context, document Document) error {
 	case site > 0:
 		a.budget = &stage.Budget{Limit: site, Whose: "this site (max_output)"}
 	}
-	// For classes that name header parameters in the defaults of their own. Problems
-	// of other tasks are not ours.
-	job, _ := steering.ExpandJob(doc, in)
-	input, err := a.prepare(ctx, payload.Texts(job.Parameters))
+	// For classes that name header parameters in the defaults of their own.
+	input, err := a.prepare(ctx, payload.Texts(steering.ExpandHeader(doc, in)))
 	resume := ""
 	if err == nil {
 		resume = a.fetchEarlier(ctx)

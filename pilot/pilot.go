@@ -21,7 +21,6 @@ import (
 	"floe/protocol"
 	"floe/protocol/software"
 	"floe/protocol/spool"
-	"floe/protocol/steering"
 )
 
 // Config of a pilot.
@@ -104,6 +103,7 @@ type Pilot struct {
 	cached    []protocol.Digest    // what the cache held when it was looked at
 	looked    time.Time
 	told      protocol.CacheFigures // what coordinators have heard of the cache
+	documents documents
 
 	slotEnd time.Time // of the batch slot; zero is not known
 
@@ -511,16 +511,6 @@ func (p *Pilot) setPhase(lease protocol.LeaseID, phase protocol.Phase) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.talk.Phase(lease, phase)
-}
-
-// document fetches a steering document once, through the cache, and parses it.
-func (p *Pilot) document(ctx context.Context, d protocol.Digest) (*steering.Document, error) {
-	text, err := p.stored(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	doc, problems := steering.Parse("steering", text)
-	return doc, problems.Err()
 }
 
 // catalog is where attempts have published software from.

@@ -164,10 +164,17 @@ func ExpandJob(doc *Document, in ExpandInput) (*ExpandedJob, Problems) {
 	for i := range doc.Tasks {
 		job.Tasks = append(job.Tasks, e.task(i))
 	}
-	// Header parameters may be meant for a task or an iteration ($(iter)): what
-	// they leave here is a problem only where it is used.
-	job.Parameters = e.quietly(func() *expr.Dict { return e.parameters(doc.Steering.Parameters, headerPlace("parameters")) })
+	job.Parameters = e.header()
 	return job, e.problems.Sort()
+}
+
+// ExpandHeader resolves the parameters of the document's header, as ExpandJob does.
+func ExpandHeader(doc *Document, in ExpandInput) *expr.Dict { return newExpansion(doc, in).header() }
+
+// header are the header's parameters. They may be meant for a task or an iteration
+// ($(iter)): what they leave here is a problem only where it is used.
+func (e *expansion) header() *expr.Dict {
+	return e.quietly(func() *expr.Dict { return e.parameters(e.doc.Steering.Parameters, headerPlace("parameters")) })
 }
 
 // ExpandTask resolves the expressions of one task, as ExpandJob does: given
