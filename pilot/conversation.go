@@ -20,6 +20,7 @@ type Conversation struct {
 	jitter func(limit time.Duration) time.Duration
 
 	packing  *packing
+	short    shortTask
 	sequence uint64
 	attempts []*held // oldest first
 	draining bool    // takes nothing more
@@ -52,6 +53,7 @@ type held struct {
 	report *protocol.SignedReport // whose fate is not known
 	last   bool                   // no other report will follow this one
 	waits  bool                   // it was granted beyond what is free, and has not begun
+	since  time.Time              // when it came, or has begun
 	// ended says that its payload is gone: what it ran on is free. reported says that
 	// its first report was made.
 	ended, reported bool
@@ -138,7 +140,7 @@ func (c *Conversation) Next(now Instant) Step {
 	}
 	s := Step{Effects: c.fence(now)}
 	c.sweep()
-	s.Effects = c.beginWaiting(s.Effects)
+	s.Effects = c.giveBackWaiting(c.beginWaiting(s.Effects, now), now)
 	if len(c.attempts) > 0 {
 		c.idleSince = now.Time
 	}
@@ -283,6 +285,7 @@ func (c *Conversation) compose(now Instant) (*protocol.ExchangeRequest, time.Dur
 	}
 	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })
 	r.Want = c.wanted(now, &r.Free)
+	r.Ahead = c.ahead(now)
 	c.asked = r.Want > 0
 	var wait time.Duration
 	switch {
@@ -306,7 +309,7 @@ func (c *Conversation) Heard(now Instant, reply *protocol.ExchangeReply) (effect
 	c.vain = c.asked && len(reply.Leases) == 0
 	effects = c.obey(reply)
 	for i := range reply.Leases {
-		effects = c.begin(effects, &reply.Leases[i])
+		effects = c.begin(effects, now, &reply.Leases[i])
 	}
 	if unsettled(reply) {
 		c.pause(now) // the same reports at once would meet the same trouble
@@ -353,30 +356,20 @@ func (c *Conversation) obey(reply *protocol.ExchangeReply) (effects []Effect) {
 // begin takes a lease and starts its attempt; one that was sent again is ignored. Of
 // two exchanges, the one that was cut short may have been granted what the other
 // offered once more: what there is no room for waits until there is.
-func (c *Conversation) begin(effects []Effect, lease *protocol.Lease) []Effect {
+func (c *Conversation) begin(effects []Effect, now Instant, lease *protocol.Lease) []Effect {
 	if c.find(lease.ID) != nil {
 		return effects
 	}
-	h := &held{lease: lease, phase: protocol.PhaseOffered}
+	h := &held{lease: lease, phase: protocol.PhaseOffered, since: now.Time}
 	c.attempts = append(c.attempts, h)
 	if h.waits = !c.draining && !c.packing.hasRoom(lease); h.waits {
 		return effects
 	}
-	return c.start(effects, h)
+	return c.start(effects, now, h)
 }
 
-// beginWaiting starts what waits and has room now.
-func (c *Conversation) beginWaiting(effects []Effect) []Effect {
-	for _, h := range c.attempts {
-		if h.waits && c.packing.hasRoom(h.lease) {
-			h.waits = false
-			effects = c.start(effects, h)
-		}
-	}
-	return effects
-}
-
-func (c *Conversation) start(effects []Effect, h *held) []Effect {
+func (c *Conversation) start(effects []Effect, now Instant, h *held) []Effect {
+	h.waits, h.since = false, now.Time
 	effects = append(effects, Effect{Kind: EffectBegin, Lease: h.lease.ID, Task: h.lease.Task, Grant: h.lease, share: c.packing.take(h.lease)})
 	switch {
 	case c.ended:
@@ -495,13 +488,21 @@ func (c *Conversation) Phase(lease protocol.LeaseID, phase protocol.Phase) {
 	}
 }
 
-// Ended says that the payload of an attempt is gone. What it ran on is free: the next
-// exchange asks for more work, while the report is still being made. Its disk is
-// taken until it is over.
-func (c *Conversation) Ended(lease protocol.LeaseID) {
+// Ended says that the payload of an attempt is gone. What it ran on is free: what
+// waits for that begins, and the next exchange asks for more work, while the report is
+// still being made. Its disk is taken until it is over.
+func (c *Conversation) Ended(now Instant, lease protocol.LeaseID) []Effect {
 	if h := c.find(lease); h != nil && !h.ended {
+		c.short.ended(h.lease, now.Time.Sub(h.since))
+		c.end(h)
+	}
+	return c.beginWaiting(nil, now)
+}
+
+func (c *Conversation) end(h *held) {
+	if !h.ended {
 		h.ended, h.phase, c.vain = true, protocol.PhaseCopying, false
-		c.packing.finish(lease)
+		c.packing.finish(h.lease.ID)
 	}
 }
 
@@ -511,8 +512,10 @@ func (c *Conversation) Retire(ids []string) { c.packing.retire(ids) }
 // Report takes a report that is on disk, for the exchanges that follow; its payload
 // has ended. It returns false when none will follow: the report stays where it is.
 func (c *Conversation) Report(lease protocol.LeaseID, report *protocol.SignedReport, last bool) bool {
-	c.Ended(lease)
 	h := c.find(lease)
+	if h != nil {
+		c.end(h)
+	}
 	if c.ended || h == nil {
 		return false
 	}

@@ -57,7 +57,7 @@ func TestAnEndedTaskMakesRoomBeforeItIsReported(t *testing.T) {
 	if s := c.Next(now); s.Act != ActRest {
 		t.Fatalf("with both cores busy, next is %v with %+v, want a rest", s.Act, s.Request)
 	}
-	c.Ended(testLease(1, 0).ID)
+	c.Ended(now, testLease(1, 0).ID)
 	s := c.Next(now)
 	if s.Act != ActSpeak || s.Request.Want != 1 || len(s.Request.Held) != 2 || len(s.Request.Reports) != 0 {
 		t.Fatalf("next is %v with %+v, want an exchange that wants one task and reports none", s.Act, s.Request)
@@ -106,7 +106,7 @@ func TestAPilotTakesNoMoreThanItCanReport(t *testing.T) {
 		}
 		c.Heard(now, &reply)
 		for i := range reply.Leases {
-			c.Ended(reply.Leases[i].ID)
+			c.Ended(now, reply.Leases[i].ID)
 		}
 	}
 	if n != 2*maxEnded {
@@ -134,7 +134,7 @@ func TestReportsOfAMomentShareAnExchange(t *testing.T) {
 	reporting := func() *Conversation {
 		c := newTestConversation(begin)
 		c.Heard(begin, &protocol.ExchangeReply{Leases: []protocol.Lease{testLease(0, 0), testLease(1, 0)}})
-		c.Ended(testLease(0, 0).ID)
+		c.Ended(begin, testLease(0, 0).ID)
 		if s := c.Next(begin); s.Act != ActSpeak || s.Request.Want != 1 {
 			t.Fatalf("next is %v with %+v, want an exchange that wants one task", s.Act, s.Request)
 		}
@@ -150,7 +150,7 @@ func TestReportsOfAMomentShareAnExchange(t *testing.T) {
 	if s.Act != ActRest || s.Within != company/2 {
 		t.Fatalf("next is %v for %v with %+v, want a rest of %v", s.Act, s.Within, s.Request, company/2)
 	}
-	c.Ended(testLease(1, 0).ID)
+	c.Ended(now, testLease(1, 0).ID)
 	if s = c.Next(now); s.Act != ActSpeak || len(s.Request.Reports) != 1 || s.Request.Want != 1 {
 		t.Errorf("next is %v with %+v, want an exchange that reports one task and wants one", s.Act, s.Request)
 	}
@@ -172,14 +172,6 @@ func TestReportsOfAMomentShareAnExchange(t *testing.T) {
 // What was granted twice for the same cores runs one after the other.
 func TestWhatThereIsNoRoomForWaits(t *testing.T) {
 	now := Instant{Time: time.Unix(1, 0)}
-	begun := func(effects []Effect) (ids []uint32) {
-		for _, e := range effects {
-			if e.Kind == EffectBegin {
-				ids = append(ids, e.Lease.Ordinal)
-			}
-		}
-		return ids
-	}
 	overfull := func() *Conversation {
 		c := newTestConversation(now)
 		if s := c.Next(now); s.Request.Want != 2 {
@@ -196,9 +188,9 @@ func TestWhatThereIsNoRoomForWaits(t *testing.T) {
 	if s.Act != ActSpeak || s.Request.Want != 0 || len(s.Request.Held) != 3 || s.Request.Held[2].Phase != protocol.PhaseOffered {
 		t.Errorf("next is %v with %+v, want an exchange that lists the third as offered", s.Act, s.Request)
 	}
-	c.Ended(testLease(1, 0).ID)
-	if s = c.Next(now); !slices.Equal(begun(s.Effects), []uint32{2}) || s.Request != nil && s.Request.Want != 0 {
-		t.Errorf("with a core free, next begins %v and asks %+v; want 2, and nothing to be wanted", begun(s.Effects), s.Request)
+	effects := c.Ended(now, testLease(1, 0).ID)
+	if s = c.Next(now); !slices.Equal(begun(effects), []uint32{2}) || s.Request != nil && s.Request.Want != 0 {
+		t.Errorf("with a core free, begins %v and asks %+v; want 2, and nothing to be wanted", begun(effects), s.Request)
 	}
 
 	c = overfull()

@@ -82,9 +82,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 
 // ended lets the loop ask for another task in the place of one whose payload is gone.
 func (p *Pilot) ended(lease protocol.LeaseID) {
-	p.mu.Lock()
-	p.talk.Ended(lease)
-	p.mu.Unlock()
+	p.change(func(c *Conversation) []Effect { return c.Ended(p.instant(), lease) })
 	p.nudge()
 }
 

@@ -280,6 +280,31 @@ func (c *CacheFigures) ReadCanon(r *canon.Reader) {
 }
 
 // WriteCanon implements canon.Writable.
+func (a *Ahead) WriteCanon(w *canon.Writer) {
+	m := w.Map()
+	m.Uint(1, uint64(a.Dataset))
+	m.Uint(2, uint64(a.Task))
+	m.Uint(3, uint64(a.Count))
+}
+
+// ReadCanon implements canon.Readable.
+func (a *Ahead) ReadCanon(r *canon.Reader) {
+	*a = Ahead{}
+	for f := r.Map(); f.Next(); {
+		switch f.Key {
+		case 1:
+			a.Dataset = DatasetID(r.Uint32())
+		case 2:
+			a.Task = TaskIndex(r.Uint16())
+		case 3:
+			a.Count = r.Uint16()
+		default:
+			r.Fail()
+		}
+	}
+}
+
+// WriteCanon implements canon.Writable.
 func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	m := w.Map()
 	canon.ListIf(m, 1, e.Held)
@@ -295,6 +320,9 @@ func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	canon.ListIf(m, 11, e.Progress)
 	if e.Cache != nil {
 		m.Item(12, e.Cache)
+	}
+	if e.Ahead != nil {
+		m.Item(13, e.Ahead)
 	}
 }
 
@@ -328,6 +356,9 @@ func (e *ExchangeRequest) ReadCanon(r *canon.Reader) {
 		case 12:
 			e.Cache = new(CacheFigures)
 			e.Cache.ReadCanon(r)
+		case 13:
+			e.Ahead = new(Ahead)
+			e.Ahead.ReadCanon(r)
 		default:
 			r.Fail()
 		}

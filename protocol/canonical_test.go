@@ -30,6 +30,7 @@ var canonicalTypes = []func() any{
 	func() any { return new(LogTail) },
 	func() any { return new(Progress) },
 	func() any { return new(CacheFigures) },
+	func() any { return new(Ahead) },
 	func() any { return new(GPU) },
 	func() any { return new(Resources) },
 	func() any { return new(Requirements) },

@@ -110,6 +110,18 @@ type ExchangeRequest struct {
 	// Cache is what the pilot's cache has done so far; nil says nothing new. Like
 	// Progress it is leader memory.
 	Cache *CacheFigures `cbor:"12,keyasint,omitempty"`
+	// Ahead asks for tasks beyond what is free; nil asks for none.
+	Ahead *Ahead `cbor:"13,keyasint,omitempty"`
+}
+
+// Ahead asks for tasks that are to begin when others have ended, because those take
+// less time than asking for each. They are of one task of a dataset's jobs, of which
+// the pilot knows how long it takes. They are granted while no other task comes first,
+// and only with an answer to a report or a wish for tasks.
+type Ahead struct {
+	Dataset DatasetID `cbor:"1,keyasint"`
+	Task    TaskIndex `cbor:"2,keyasint"`
+	Count   uint16    `cbor:"3,keyasint"`
 }
 
 // CacheFigures are what a pilot's cache has done since the pilot began.

@@ -35,6 +35,7 @@ type Result struct {
 	Entries, Attempts, Pilots int
 	Undecided                 int // tasks whose history could not be judged in time
 	Resumed                   int // leases that went on from a checkpoint
+	Ahead                     int // and that were granted beyond what was free
 	Log                       []Committed
 	Events                    [][]state.Event
 	Account                   *Account
@@ -81,7 +82,7 @@ func Run(seed uint64, o Options) (*Result, error) {
 	}
 	r := &Result{
 		Seed: seed, Virtual: w.now, Entries: len(w.books.log), Attempts: len(w.books.account.leases), Pilots: w.launched,
-		Log: w.books.log, Events: w.books.events, Account: w.books.account, Undecided: w.undecided, Resumed: w.books.resumed, Trace: w.mix,
+		Log: w.books.log, Events: w.books.events, Account: w.books.account, Undecided: w.undecided, Resumed: w.books.resumed, Ahead: w.books.ahead, Trace: w.mix,
 	}
 	if w.err != nil {
 		return r, fmt.Errorf("seed %d: %w", seed, w.err)

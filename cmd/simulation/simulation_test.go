@@ -34,7 +34,7 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
-	var entries, attempts, undecided, resumed int
+	var entries, attempts, undecided, resumed, ahead int
 	var virtual time.Duration
 	if testing.Short() {
 		*seeds = min(*seeds, 30)
@@ -49,12 +49,12 @@ func TestSeeds(t *testing.T) {
 			continue
 		}
 		entries, attempts, undecided, virtual = entries+r.Entries, attempts+r.Attempts, undecided+r.Undecided, virtual+r.Virtual
-		resumed += r.Resumed
+		resumed, ahead = resumed+r.Resumed, ahead+r.Ahead
 	}
-	if resumed == 0 {
-		t.Errorf("in %d seeds no attempt went on from a checkpoint", *seeds)
+	if resumed == 0 || ahead == 0 {
+		t.Errorf("in %d seeds %d attempts went on from a checkpoint and %d were leased ahead, want some of both", *seeds, resumed, ahead)
 	}
-	t.Logf("%d seeds, %v of virtual time: %d entries, %d attempts, %d of them from checkpoints, %d tasks undecided", *seeds, virtual, entries, attempts, resumed, undecided)
+	t.Logf("%d seeds, %v of virtual time: %d entries, %d attempts, %d of them from checkpoints, %d leased ahead, %d tasks undecided", *seeds, virtual, entries, attempts, resumed, ahead, undecided)
 }
 
 // report runs a seed again, which must fail in the same way, and keeps its trace.

@@ -230,6 +230,7 @@ type books struct {
 	sent     map[protocol.LeaseID][]protocol.Statistic // what pilots reported
 	saved    map[string]bool                           // checkpoints that pilots told of
 	resumed  int                                       // attempts that went on from one
+	ahead    int                                       // leases granted beyond what was free
 }
 
 func newBooks() books {

@@ -172,7 +172,7 @@ func (x *Exchange) Abandon() {
 // refused, the exchange looks on as if it had not asked. A pilot that may not know
 // of all its leases is sent those first.
 func (x *Exchange) askAlong() {
-	if x.request.Want == 0 || x.request.Leaving {
+	if x.request.Want == 0 && x.request.Ahead == nil || x.request.Leaving {
 		return
 	}
 	for _, h := range x.pilot.Leases {
@@ -181,14 +181,16 @@ func (x *Exchange) askAlong() {
 		}
 	}
 	var fits bool
-	x.core.record.Read(func(m *state.Machine) { fits = m.AnyFits(x.pilot.ID, &x.request.Free) })
+	x.core.record.Read(func(m *state.Machine) {
+		fits = x.request.Want > 0 && m.AnyFits(x.pilot.ID, &x.request.Free) || m.AnyAhead(x.pilot.ID, x.request.Ahead)
+	})
 	if fits {
 		x.proposals = append(slices.Clip(x.proposals), x.acquisition())
 	}
 }
 
 func (x *Exchange) acquisition() *state.Acquire {
-	return &state.Acquire{Pilot: x.pilot.ID, Free: x.request.Free, Want: x.request.Want, Sequence: x.request.Sequence}
+	return &state.Acquire{Pilot: x.pilot.ID, Free: x.request.Free, Want: x.request.Want, Sequence: x.request.Sequence, Ahead: x.request.Ahead}
 }
 
 // take puts what was granted into the reply.
@@ -460,6 +462,8 @@ func checkExchange(r *protocol.ExchangeRequest) error {
 		return protocol.Errorf(protocol.CodeTooLarge, "%d reports, limit %d", len(r.Reports), protocol.MaxReports)
 	case len(r.Progress) > protocol.MaxHeld:
 		return protocol.Errorf(protocol.CodeTooLarge, "progress of %d leases, limit %d", len(r.Progress), protocol.MaxHeld)
+	case r.Ahead != nil && r.Ahead.Count > protocol.MaxHeld:
+		return protocol.Errorf(protocol.CodeTooLarge, "%d tasks wanted ahead, limit %d", r.Ahead.Count, protocol.MaxHeld)
 	case len(r.Cached) > protocol.MaxCached:
 		return protocol.Errorf(protocol.CodeTooLarge, "%d cached digests, limit %d", len(r.Cached), protocol.MaxCached)
 	case r.Wait < 0 || r.Wait > protocol.MaxWait:

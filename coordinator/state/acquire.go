@@ -30,29 +30,66 @@ func (a *Acquire) apply(m *Machine) Answer {
 	if standing.barred != "" {
 		return Answer{Reason: standing.barred}
 	}
-	want := min(int(a.Want), protocol.MaxHeld-len(p.Leases))
+	room := protocol.MaxHeld - len(p.Leases)
+	want := min(int(a.Want), room)
 	var grants []Grant
+	give := func(ref laneRef, shape uint8) *Grant {
+		d := m.dataset(ref.dataset)
+		j := m.pick(d, ref, p.Host)
+		l := m.grant(d, ref.task, j, p, s, shape, a.Sequence)
+		m.settle(d, j)
+		if grants == nil {
+			grants = make([]Grant, 0, min(max(want, ahead(a.Ahead)), usualWant))
+		}
+		grants = append(grants, grantOf(d, l))
+		return &grants[len(grants)-1]
+	}
 	for len(grants) < want && free.Cores > 0 && standing.barred == "" {
 		ref, shape, found := m.best(p.Site, &free)
 		if !found {
 			break
 		}
-		d := m.dataset(ref.dataset)
-		j := m.pick(d, ref, p.Host)
-		l := m.grant(d, ref.task, j, p, s, shape, a.Sequence)
-		m.settle(d, j)
-		g := grantOf(d, l)
+		g := give(ref, shape)
 		take(&free, &g.Granted)
-		m.tried(&standing, l, &g.Granted, &free)
-		if grants == nil {
-			grants = make([]Grant, 0, min(want, usualWant))
+		m.tried(&standing, &g.Lease, &g.Granted, &free)
+	}
+	if standing.isGood() {
+		all := m.inAll(p, a.Free.Remaining)
+		for n := min(ahead(a.Ahead), room-len(grants)); n > 0; n-- {
+			ref, shape, found := m.comesNext(p, &all, a.Ahead)
+			if !found {
+				break
+			}
+			give(ref, shape)
 		}
-		grants = append(grants, g)
 	}
 	if len(grants) > 0 && a.Sequence != 0 {
 		p.Sequence = a.Sequence
 	}
 	return Answer{Grants: grants}
+}
+
+// ahead is how many tasks are asked for beyond what is free.
+func ahead(a *protocol.Ahead) int {
+	if a == nil {
+		return 0
+	}
+	return int(a.Count)
+}
+
+// inAll is what a pilot has while it runs nothing, but for cards: what comes ahead does
+// without.
+func (m *Machine) inAll(p *Pilot, remaining protocol.Seconds) protocol.Resources {
+	all := p.Resources
+	all.GPUs, all.Remaining = nil, remaining
+	return bound(&all, p, m.time)
+}
+
+// comesNext returns the lane of a task that is asked for ahead, if no other comes
+// before it.
+func (m *Machine) comesNext(p *Pilot, all *protocol.Resources, a *protocol.Ahead) (ref laneRef, shape uint8, found bool) {
+	ref, shape, found = m.best(p.Site, all)
+	return ref, shape, found && ref.dataset == a.Dataset && ref.task == a.Task
 }
 
 // usualWant is how many tasks a pilot asks for at most, as a rule: one per slot.
@@ -86,6 +123,21 @@ func (m *Machine) AnyFits(id protocol.PilotID, free *protocol.Resources) bool {
 	}
 	_, _, found := m.best(p.Site, &f)
 	return found && f.Cores > 0
+}
+
+// AnyAhead tells whether an Acquire that asks for tasks ahead would be granted one of
+// them now.
+func (m *Machine) AnyAhead(id protocol.PilotID, a *protocol.Ahead) bool {
+	p, known := m.pilots.Get(id)
+	if a == nil || a.Count == 0 || !known || p.Left > 0 || p.Revoked || len(p.Leases) >= protocol.MaxHeld {
+		return false
+	}
+	all := m.inAll(p, 0)
+	if s, _ := m.sites.Get(p.Site); unserved(p, s) != "" || !m.cleared(p, &all).isGood() {
+		return false
+	}
+	_, _, found := m.comesNext(p, &all, a)
+	return found
 }
 
 // Offered cuts what a pilot says is free to what it may be given while its node

@@ -106,6 +106,9 @@ type Acquire struct {
 	// Sequence is that of the exchange. A number that was granted something is answered
 	// with the leases it was given, as far as they are still live. Zero repeats nothing.
 	Sequence uint64 `cbor:"4,keyasint,omitempty"`
+	// Ahead is what is granted beyond that, each for what the pilot has in all; nil is
+	// nothing.
+	Ahead *protocol.Ahead `cbor:"5,keyasint,omitempty"`
 }
 
 // Report ends an attempt as its pilot saw it. The server has checked signature

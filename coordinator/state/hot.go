@@ -17,6 +17,9 @@ func (a *Acquire) WriteCanon(w *canon.Writer) {
 	m.Item(2, &a.Free)
 	m.Uint(3, uint64(a.Want))
 	m.UintIf(4, a.Sequence)
+	if a.Ahead != nil {
+		m.Item(5, a.Ahead)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -32,6 +35,9 @@ func (a *Acquire) ReadCanon(r *canon.Reader) {
 			a.Want = r.Uint16()
 		case 4:
 			a.Sequence = r.Uint64()
+		case 5:
+			a.Ahead = new(protocol.Ahead)
+			a.Ahead.ReadCanon(r)
 		default:
 			r.Fail()
 		}

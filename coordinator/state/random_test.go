@@ -249,7 +249,10 @@ func (w *walk) acquire(t *rapid.T) {
 	w.T = t
 	id, p := w.pilot()
 	c := &Acquire{Pilot: id, Free: p.has, Want: uint16(1 + w.draw("want", 3))}
-	any := w.r.m.AnyFits(id, &c.Free)
+	if len(w.m.datasets) > 0 && w.coin("ahead") {
+		c.Ahead = &protocol.Ahead{Dataset: protocol.DatasetID(1 + w.draw("of", len(w.m.datasets))), Task: protocol.TaskIndex(w.draw("task ahead", 3)), Count: uint16(1 + w.draw("more", 3))}
+	}
+	any, more := w.r.m.AnyFits(id, &c.Free), w.r.m.AnyAhead(id, c.Ahead)
 	w.what, w.last = "acquire", []Command{c}
 	answers, _ := w.r.apply(0, c) // what AnyFits said holds now
 	a := answers[0]
@@ -262,13 +265,24 @@ func (w *walk) acquire(t *rapid.T) {
 			w.Fatalf("a node on probation was granted %d tasks", len(a.Grants))
 		}
 	}
-	if any != (len(a.Grants) > 0) {
-		w.Fatalf("AnyFits = %v, but %d grants", any, len(a.Grants))
+	if any && len(a.Grants) == 0 || !any && more != (len(a.Grants) > 0) {
+		w.Fatalf("AnyFits = %v, AnyAhead = %v, but %d grants", any, more, len(a.Grants))
 	}
 	free := p.has
+	aheadOf := func(lane []candidate) bool {
+		return c.Ahead != nil && (node == nil || node.state != NodeCanary && !node.barred()) && len(lane) > 0 && lane[0].id.Dataset == c.Ahead.Dataset && lane[0].id.Task == c.Ahead.Task
+	}
+	asked := 0 // ahead
 	for i := range a.Grants {
 		g := &a.Grants[i]
 		lane := w.m.best(p.site, &free)
+		if i >= int(c.Want) || len(lane) == 0 {
+			free = p.has // each is for itself
+			if lane = w.m.best(p.site, &free); !aheadOf(lane) {
+				w.Fatalf("granted %v ahead, want none of %v", g.Lease.Task, lane)
+			}
+			asked++
+		}
 		at := slices.IndexFunc(lane, func(c candidate) bool { return c.id == g.Lease.Task })
 		if at < 0 || !served {
 			w.Fatalf("granted %v, want one of %v", g.Lease.Task, lane)
@@ -302,7 +316,12 @@ func (w *walk) acquire(t *rapid.T) {
 		}
 		w.leases = append(w.leases, g.Lease)
 	}
-	if served && len(a.Grants) < int(c.Want) {
+	if all := p.has; served && c.Ahead != nil && asked != int(c.Ahead.Count) {
+		if lane := w.m.best(p.site, &all); asked > int(c.Ahead.Count) || aheadOf(lane) {
+			w.Fatalf("%d granted ahead of %d, and next is %v", asked, c.Ahead.Count, lane)
+		}
+	}
+	if served && asked == 0 && len(a.Grants) < int(c.Want) {
 		if lane := w.m.best(p.site, &free); len(lane) > 0 {
 			w.Fatalf("%d grants, but %v fits", len(a.Grants), lane[0].id)
 		}

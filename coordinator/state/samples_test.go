@@ -71,7 +71,7 @@ func samples() []Command {
 		},
 		&AddJobs{By: act("9"), Dataset: 1, From: 2, Jobs: 1, Classes: []AddedClasses{{0, []Class{{asks, jobs(2, 2)}}}}},
 		&SetDataset{By: act("10"), Dataset: 1, Verb: DatasetResume, Priority: &priority, Sites: &SiteRule{Excluded: []protocol.SiteID{"pond"}}},
-		&Acquire{Pilot: "p1", Free: has, Want: 2, Sequence: 1},
+		&Acquire{Pilot: "p1", Free: has, Want: 2, Sequence: 1, Ahead: &protocol.Ahead{Dataset: 1, Task: 1, Count: 3}},
 		&Expire{Lease: lease, Task: task, Term: 1, Saved: checkpointFile("half")},
 		&Revive{Lease: lease, Task: task},
 		&Report{

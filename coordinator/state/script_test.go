@@ -297,7 +297,11 @@ func (s *scenario) acquisition() Command {
 	if s.line.HasArg("cores") || s.line.HasArg("gpus") || s.line.HasArg("remaining") || s.line.HasArg("memory") {
 		free = s.resources()
 	}
-	return &Acquire{Pilot: pilot, Free: free, Want: uint16(max(1, s.number("want"))), Sequence: uint64(s.number("seq"))}
+	c := &Acquire{Pilot: pilot, Free: free, Want: uint16(max(1, s.number("want"))), Sequence: uint64(s.number("seq"))}
+	if s.line.HasArg("ahead") {
+		c.Ahead = &protocol.Ahead{Dataset: s.dataset(), Task: protocol.TaskIndex(s.number("task")), Count: uint16(s.number("ahead"))}
+	}
+	return c
 }
 
 // report reports the task's current lease, or the last one that pilot= had of it.

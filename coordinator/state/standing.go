@@ -42,6 +42,9 @@ type clearance struct {
 	node, gpus *Node
 }
 
+// isGood tells whether nothing is held against the node.
+func (c clearance) isGood() bool { return c.barred == "" && c.node == nil }
+
 // cleared tells what a pilot may be given by the standing of its node, and cuts what
 // it says is free to that. Acquire and AnyFits both go by it.
 func (r *Record) cleared(p *Pilot, free *protocol.Resources) (c clearance) {

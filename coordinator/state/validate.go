@@ -341,6 +341,7 @@ func (a *Acquire) Validate() error {
 	c.name("pilot", string(a.Pilot))
 	c.resources(&a.Free)
 	c.that(a.Want <= protocol.MaxHeld, "%d tasks wanted, limit %d", a.Want, protocol.MaxHeld)
+	c.that(a.Ahead == nil || a.Ahead.Count <= protocol.MaxHeld, "more than %d tasks wanted ahead", protocol.MaxHeld)
 	return c.err
 }
 
