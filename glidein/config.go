@@ -156,6 +156,9 @@ type System struct {
 	// their own test; or none. Cards are the only ones that pilots offer.
 	GPUTest string   `toml:"gpu_test"`
 	Cards   []string `toml:"cards"`
+	// Values are what the dataset language's $system names, beside what the pilot knows:
+	// texts, numbers or booleans. Every payload can read them.
+	Values map[string]any `toml:"values"`
 	// Publishers are the only keys whose published software is used here; none is all
 	// that the cluster's root has certified.
 	Publishers []string `toml:"publishers"`

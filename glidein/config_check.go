@@ -82,6 +82,7 @@ func (c *Config) Validate() error {
 			say("system.writable %q: want an absolute path without commas", d)
 		}
 	}
+	c.validateValues(say)
 	if _, err := c.Publishers(); err != nil {
 		say("system.publishers: %v", err)
 	}

@@ -131,6 +131,7 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 	for _, key := range c.System.Publishers {
 		args = append(args, "--publisher", key)
 	}
+	args = append(args, valueArguments(c.SystemValues(q.Queue))...)
 	if c.System.Workstation {
 		args = append(args, "--workstation")
 	}

@@ -200,7 +200,7 @@ func (a *Attempt) system() map[string]string {
 // task for the payload runner.
 func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payload.Task, error) {
 	l := a.Lease
-	task := payload.Task{ID: l.Task, Lease: l.ID, Attempt: l.Attempt, Name: l.TaskName, Jobs: l.JobCount, Seed: l.Seed, Steering: header}
+	task := payload.Task{ID: l.Task, Lease: l.ID, Attempt: l.Attempt, Name: l.TaskName, Jobs: l.JobCount, Seed: l.Seed, Steering: header, System: a.system()}
 	if err := a.fetchResources(ctx, a.task.Resources, a.task.Projects, a.task.Classes); err != nil {
 		return task, err
 	}

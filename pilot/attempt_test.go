@@ -65,7 +65,7 @@ func (b *bench) run(ctx context.Context, document string, change ...func(*Attemp
 	lease := b.lease
 	a := &Attempt{
 		Lease: &lease, Dir: filepath.Join(b.dir, "attempt"), Mover: &stage.Mover{Blobs: b.blobs, Cache: b.cache, Logger: logger},
-		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(), Catalog: b.catalog, Tool: filepath.Join(b.dir, "bin"), MaxOutput: 2 * protocol.MB,
+		Cache: b.cache, Cores: 1, Logger: logger, System: systemParameters(nil), Catalog: b.catalog, Tool: filepath.Join(b.dir, "bin"), MaxOutput: 2 * protocol.MB,
 	}
 	for _, c := range change {
 		c(a)

@@ -49,7 +49,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 			r.checkpoint = &f
 			p.mu.Unlock()
 		},
-		Gone: p.gone, System: systemParameters(), Catalog: p.catalog(),
+		Gone: p.gone, System: systemParameters(p.config.System), Catalog: p.catalog(),
 	}
 	if !p.slotEnd.IsZero() {
 		a.End = p.slotEnd.Add(-slotMargin)

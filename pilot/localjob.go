@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -118,7 +117,7 @@ func (r *localRun) open(ctx context.Context) error {
 	}
 	if r.expanded, problems = steering.ExpandJob(r.Document, steering.ExpandInput{
 		Dataset: r.Dataset, Job: r.Job, JobCount: r.JobCount, Seed: r.Seed, Options: r.Options,
-		System: r.system(), Environ: environParameters(),
+		System: systemParameters(r.System), Environ: environParameters(),
 	}); problems.HasErrors() {
 		return problems
 	}
@@ -176,13 +175,6 @@ func (r *localRun) open(ctx context.Context) error {
 		r.Log = &oneAtATime{out: r.Log}
 	}
 	return nil
-}
-
-// system is what $system names here.
-func (r *localRun) system() map[string]string {
-	all := systemParameters()
-	maps.Copy(all, r.System)
-	return all
 }
 
 // keepModules puts external modules where coordinators would have them.
@@ -314,7 +306,7 @@ func (r *localRun) task(ctx context.Context, t *LocalTask, lease *protocol.Lease
 	tail := &follower{out: r.Log}
 	a := &Attempt{
 		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus, Meter: r.meter, End: r.End,
-		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: r.system(),
+		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: systemParameters(r.System),
 	}
 	report := a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })
 	t.Report = report

@@ -69,6 +69,8 @@ type Config struct {
 	// Publishers are the only keys whose published software is used; empty is all that
 	// the cluster's root has certified.
 	Publishers []protocol.PublisherKey
+	// System is what $system names at this site, beside what the pilot finds itself.
+	System map[string]string
 	// Library runs the predefined modules; see payload.Options.
 	Library []string
 	Logger  *slog.Logger
@@ -547,10 +549,16 @@ func (p *Pilot) leave(ctx context.Context, request *protocol.ExchangeRequest) er
 	return p.spool.Delivered(reply.Answers)
 }
 
-// systemParameters are what $system names on this node.
-func systemParameters() map[string]string {
+// systemParameters are what $system names on this node, at a site that says more of it.
+func systemParameters(site map[string]string) map[string]string {
 	host, _ := os.Hostname()
-	return map[string]string{"hostname": host}
+	all := map[string]string{"hostname": host}
+	for name, value := range site {
+		if name != "hostname" {
+			all[name] = value
+		}
+	}
+	return all
 }
 
 // environParameters are the variables that $environ may name: none that hold secrets.

@@ -98,6 +98,7 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.hide, "hide", nil, "a file or directory that no payload sees, beside those of the pilot")
 	f.StringSliceVar(&o.writable, "writable", nil, "a directory that isolated payloads may write to, beside their own")
 	f.StringSliceVar(&o.publishers, "publisher", nil, "a key whose published software is used; without any, all that the cluster's root has certified")
+	f.StringArrayVar(&o.system, "system", nil, "NAME=TEXT: what $system(NAME) of the dataset language is at this site; payloads read it")
 	f.BoolVar(&o.workstation, "workstation", false, "keep out of the way of the machine's owner: run at the lowest priority, and only while nobody is there")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
@@ -109,7 +110,7 @@ type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
 	cacheQuota, memory, disk, maxOutput                                  int64
 	cores                                                                int
-	tags, hide, writable, publishers, cacheFrom                          []string
+	tags, hide, writable, publishers, cacheFrom, system                  []string
 	cacheShare                                                           bool
 	siteCache                                                            string
 	gpuTest                                                              string
@@ -142,6 +143,14 @@ func (o *options) run(ctx context.Context) error {
 			*field = filepath.Join(o.scratch, name)
 		}
 	}
+	system := map[string]string{}
+	for _, text := range o.system {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return fmt.Errorf("%w: --system %q: want NAME=TEXT", errUsage, text)
+		}
+		system[name] = value
+	}
 	publishers := make([]protocol.PublisherKey, len(o.publishers))
 	for i, text := range o.publishers {
 		if err := publishers[i].UnmarshalText([]byte(text)); err != nil {
@@ -165,7 +174,7 @@ func (o *options) run(ctx context.Context) error {
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Claims: pilot.ClaimDir(), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
-		Publishers: publishers, Owner: owner,
+		Publishers: publishers, Owner: owner, System: system,
 	})
 }
 

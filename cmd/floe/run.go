@@ -69,7 +69,7 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			local := pilot.LocalJob{
-				Document: doc, Dataset: in.Dataset, Job: in.Job, JobCount: in.JobCount, Seed: in.Seed, Options: in.Options,
+				Document: doc, Dataset: in.Dataset, Job: in.Job, JobCount: in.JobCount, Seed: in.Seed, Options: in.Options, System: in.System,
 				Dir: dir, Keep: keep, Cores: cores, Groups: payload.FindGroups(), Library: library.Program(),
 				Logger: slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 			}
@@ -113,6 +113,7 @@ func runCommand() *cobra.Command {
 	flags.Uint32Var(&job.dataset, "dataset", 0, "the dataset's number: $(dataset) (default the file's own)")
 	flags.Uint64Var(&job.seed, "seed", 0, "the dataset's seed, which decides each $choice")
 	flags.StringToStringVar(&job.in.Options, "option", nil, "NAME=TEXT: a value of $options")
+	flags.StringToStringVar(&job.in.System, "system", nil, "NAME=TEXT: what a site says to $system")
 	flags.StringVar(&task, "task", "", "run this task only")
 	flags.IntVar(&cores, "cores", 0, "run tasks that do not wait for each other at the same time, on so many cores (default one after another); with --batch, cores of a batch job")
 	flags.StringVar(&dir, "dir", "", "directory to work in, which stays (default a temporary one)")

@@ -179,7 +179,7 @@ func runBatch(c *cobra.Command, b *batchFlags, job *jobFlags, jobs, file, dir st
 		return err
 	}
 	d := &runDir{path: dir, doc: doc, plan: runPlan{
-		ID: protocol.RandomText(8), File: file, Dataset: in.Dataset, Jobs: count, Seed: in.Seed, Options: in.Options, Program: b.program, Made: time.Now().UTC(),
+		ID: protocol.RandomText(8), File: file, Dataset: in.Dataset, Jobs: count, Seed: in.Seed, Options: in.Options, System: in.System, Program: b.program, Made: time.Now().UTC(),
 	}}
 	if b.config != "" {
 		d.plan.Queue, _ = c.Flags().GetString("queue")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,7 @@ type runPlan struct {
 	Jobs    uint32               `json:"jobs_submitted"`
 	Seed    uint64               `json:"seed"`
 	Options map[string]string    `json:"options,omitempty"`
+	System  map[string]string    `json:"system,omitempty"`  // beside what site.toml says
 	Queue   string               `json:"queue,omitempty"`   // of site.toml, where it has several
 	Program string               `json:"program,omitempty"` // on the nodes; empty is the copy
 	Modules []protocol.ModulePin `json:"modules,omitempty"` // external ones, fetched
@@ -205,8 +207,10 @@ func (d *runDir) prepare(j *unmonitored.Job, dir string) (batch.Job, error) {
 	if err != nil {
 		return batch.Job{}, err
 	}
+	system := d.config.SystemValues(d.queue)
+	maps.Copy(system, d.plan.System)
 	spec := jobSpec{
-		Run: d.path, Launch: j.Launch, Job: j.Job, Plan: d.plan,
+		Run: d.path, Launch: j.Launch, Job: j.Job, Plan: d.plan, System: system,
 		Cores: asked.Cores, Memory: asked.Memory, GPUs: asked.GPUs, Limit: protocol.SecondsOf(asked.Walltime),
 		Scratch: d.config.System.Scratch, Cache: d.config.System.Cache,
 	}

@@ -190,3 +190,30 @@ func TestRunPredefinedModules(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRunSaysWhatTheSiteSays(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	text := "version: 3\ntasks: [{name: t, trays: [{modules: [{src: /bin/echo, args: \"from $system(downloads)\"}]}]}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "job.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := runFloe(t, "run", filepath.Join(dir, "job.yaml"), "--system", "downloads=/data/in"); code != exitOK || !strings.Contains(errs, "from /data/in\n") {
+		t.Errorf("floe run --system = %d: %s", code, errs)
+	}
+	if code, _, errs := runFloe(t, "run", filepath.Join(dir, "job.yaml")); code != exitFailure || !strings.Contains(errs, `says nothing of "downloads"`) {
+		t.Errorf("floe run = %d: %s", code, errs)
+	}
+	work := filepath.Join(dir, "job.run")
+	site := filepath.Join(dir, "site.toml")
+	if err := os.WriteFile(site, []byte("[queue]\ntype = \"local\"\nname = \"q\"\n[system.values]\ndownloads = \"/data/site\"\n[env]\nSITE_WORD = \"hello\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := runFloe(t, "run", filepath.Join(dir, "job.yaml"), "--config", site, "--dir", work); code != exitOK {
+		t.Fatalf("floe run --config = %d: %s", code, errs)
+	}
+	awaitRun(t, work)
+	if b, err := os.ReadFile(filepath.Join(work, "job-0", "batch-1", "output")); err != nil || !strings.Contains(string(b), "from /data/site\n") {
+		t.Errorf("output of the batch job: %q, %v", b, err)
+	}
+}

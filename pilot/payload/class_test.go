@@ -34,6 +34,7 @@ func newClass(t *testing.T, python, source string, m Module) *attempt {
 	}
 	a.task.Trays[0].Software = []string{software}
 	a.task.Steering = map[string]string{"prefix": "run", "file": "$steering(prefix)-$args(procnum).out"}
+	a.task.System = map[string]string{"downloads": "/data/in"}
 	return a
 }
 
@@ -76,6 +77,7 @@ class Generate(ipmodule.IPBaseClass):
         assert self.nevents == 25
         assert type(self.GetParameter('outputfile')) is str
         assert self.parser.parse('$steering(prefix)/$args(dataset)') == 'run/12'
+        assert self.parser.parse('$system(downloads)/x $system(none)') == '/data/in/x $system(none)'
         open(self.GetParameter('outputfile'), 'w').write('x')
         assert same.IPBaseClass is ipmodule.IPBaseClass
         stats['events'] = 25

@@ -53,6 +53,7 @@ type shimSpec struct {
 	// Parameters are the module's own, in order.
 	Parameters [][2]any          `json:"parameters"`
 	Steering   map[string]string `json:"steering"`
+	System     map[string]string `json:"system"`
 	Job        map[string]any    `json:"job"`
 	Result     string            `json:"result"`
 	Statistics string            `json:"statistics"`
@@ -73,7 +74,7 @@ func (r *runner) writeShim(m *Module, src string, args arguments, s *step) error
 	spec := shimSpec{
 		Class: m.Class, Src: src,
 		Args: args.positional, Kwargs: pairs(args.named), Parameters: pairs(m.Parameters),
-		Steering: r.task.Steering, Result: s.result, Statistics: s.statistics,
+		Steering: r.task.Steering, System: r.task.System, Result: s.result, Statistics: s.statistics,
 		Job: map[string]any{
 			"dataset": r.task.ID.Dataset, "job": r.task.ID.Job, "procnum": r.task.ID.Job, "nproc": r.task.Jobs,
 			"jobs_submitted": r.task.Jobs, "seed": r.task.Seed, "task": r.task.Name, "iter": s.tray.Iteration,

@@ -22,7 +22,9 @@ type Task struct {
 	// Steering holds the dataset's parameters as text, for classes that name
 	// $steering(x) in the defaults of their own parameters.
 	Steering map[string]string
-	Trays    []Tray
+	// System is what $system names on this node, for the same.
+	System map[string]string
+	Trays  []Tray
 }
 
 // Tray is one iteration of one software environment's modules.

@@ -234,15 +234,32 @@ func (e *expansion) expand(v expr.Value, place expr.Place, at Position) expr.Val
 			continue
 		}
 		at := e.scope.position(u.Place)
-		e.problems = append(e.problems, Problem{
+		problem := Problem{
 			Line: at.Line, Column: at.Column, Severity: SeverityWarning,
 			Message: fmt.Sprintf("%s stays as it stands: %s", u.Text, u.Reason), Suggestion: e.suggestion(u),
-		})
+		}
+		if name, ok := asksSite(u); ok {
+			names := e.scope.systemNames()
+			problem.Severity = SeverityError
+			problem.Message = fmt.Sprintf("%s: this site says nothing of %q, and <system> of the header has no default; it says %s", u.Text, name, strings.Join(names, ", "))
+			problem.Suggestion = quoteWord(nearest(name, names))
+		}
+		e.problems = append(e.problems, problem)
 	}
 	for _, at := range r.IntDivisions {
 		e.divisions[at] = true
 	}
 	return r.Value
+}
+
+// asksSite reports whether a phrase names what the node's site does not say.
+func asksSite(u expr.Unresolved) (name string, ok bool) {
+	name, ok = strings.CutPrefix(u.Text, "$system(")
+	if !ok || !errors.Is(u.Err, expr.ErrUnknown) {
+		return "", false
+	}
+	name, _, _ = strings.Cut(name, ")")
+	return name, true
 }
 
 // suggestion is the nearest name to one that is not there.

@@ -1,6 +1,7 @@
 package steering
 
 import (
+	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -150,6 +151,16 @@ func (s *scope) names() []string {
 		names = append(names, s.doc.Options[i].Name)
 	}
 	return names
+}
+
+// systemNames lists what $system can name.
+func (s *scope) systemNames() []string {
+	names := slices.Collect(maps.Keys(s.in.System))
+	for i := range s.doc.Steering.System {
+		names = append(names, s.doc.Steering.System[i].Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // parameter looks through levels from the innermost. A parameter being

@@ -239,9 +239,10 @@ class ExpParser(object):
 
     pattern = re.compile(r'\$(steering|args|options|system|environ)\(([^()]*)\)')
 
-    def __init__(self, steering=None, job=None):
+    def __init__(self, steering=None, job=None, system=None):
         self.steering = steering or {}
         self.job = job or {}
+        self.system = system or {}
 
     def parse(self, text, *ignored):
         if not isinstance(text, text_types):
@@ -255,9 +256,7 @@ class ExpParser(object):
 
     def _value(self, match):
         kind, name = match.group(1), match.group(2).strip()
-        table = {'steering': self.steering, 'environ': os.environ}.get(kind)
-        if table is None:
-            table = self.steering if kind == 'system' else self.job
+        table = {'steering': self.steering, 'environ': os.environ, 'system': self.system}.get(kind, self.job)
         return '%s' % (table[name],) if name in table else match.group(0)
 
 

@@ -151,7 +151,7 @@ def configure(module, spec):
     for name, value in spec['kwargs']:
         set_parameter(module, native(name), native(value))
     if hasattr(module, 'SetParser'):
-        module.SetParser(floe_ipmodule.ExpParser(native(spec['steering']), native(spec['job'])))
+        module.SetParser(floe_ipmodule.ExpParser(native(spec['steering']), native(spec['job']), native(spec['system'])))
     if hasattr(module, 'ExpandDefaults'):
         module.ExpandDefaults()
 
