@@ -117,5 +117,12 @@ type Resources struct {
 	Tags      []string `cbor:"7,keyasint,omitempty" json:"tags,omitempty"`
 }
 
+// Tags of pilots that run images: ImageTreeTag those that are directories, ImageSIFTag
+// also those that are single files, and images for tasks with cards.
+const (
+	ImageTreeTag = "image-tree"
+	ImageSIFTag  = "image-sif"
+)
+
 // RepositoryTag is the tag of pilots that can read a CVMFS repository.
 func RepositoryTag(name string) string { return "cvmfs-" + name }

@@ -97,6 +97,7 @@ func Compile(doc *Document, in CompileInput) (*Plan, Problems) {
 		e.scope.enterTask(i)
 		e.classes(t, &plan.Tasks[i])
 		e.requireRepositories(i, &plan.Tasks[i])
+		e.requireImages(i, &plan.Tasks[i])
 		for _, dependence := range t.Depends {
 			parent, ok := doc.TaskIndex(dependence.Name)
 			if !ok {

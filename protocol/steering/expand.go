@@ -56,9 +56,11 @@ type ExpandedTask struct {
 
 // ExpandedTray is one iteration of a tray.
 type ExpandedTray struct {
-	Index      int        `json:"index"` // of the tray in the document
-	Iteration  int        `json:"iteration"`
-	Name       string     `json:"name,omitempty"`
+	Index     int    `json:"index"` // of the tray in the document
+	Iteration int    `json:"iteration"`
+	Name      string `json:"name,omitempty"`
+	// Container is the tray's own, or its task's.
+	Container  string     `json:"container,omitempty"`
 	EnvShell   string     `json:"env_shell,omitempty"`
 	EnvClear   Flag       `json:"env_clear,omitempty"`
 	Parameters *expr.Dict `json:"parameters"`
@@ -332,7 +334,11 @@ func (e *expansion) task(index int) ExpandedTask {
 	for i := range t.Trays {
 		n := e.iterations(&t.Trays[i], below(place, "trays", i, "iterations"))
 		for iteration := range n {
-			task.Trays = append(task.Trays, e.tray(&t.Trays[i], i, iteration))
+			tray := e.tray(&t.Trays[i], i, iteration)
+			if tray.Container == "" {
+				tray.Container = task.Container
+			}
+			task.Trays = append(task.Trays, tray)
 		}
 	}
 	task.NodeDependent = e.sources.Has(expr.SourceNode)
@@ -357,6 +363,7 @@ func (e *expansion) tray(t *Tray, index, iteration int) ExpandedTray {
 	defer e.scope.leave()
 	tray := ExpandedTray{
 		Index: index, Iteration: iteration, Name: t.Name, EnvClear: t.EnvClear,
+		Container:     e.text(t.Container, below(place, "container")),
 		EnvShell:      e.text(t.EnvShell, below(place, "env_shell")),
 		Parameters:    e.parameters(t.Parameters, below(place, "parameters")),
 		ExpandedFiles: e.files(place, t.Resources, t.Data, t.Classes, t.Projects),

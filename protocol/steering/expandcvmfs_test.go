@@ -27,7 +27,7 @@ func TestRepositoriesThatATaskNamesAreRequired(t *testing.T) {
 		{"a class", task + "trays: [{classes: [{name: c, src: /cvmfs/cms.cern.ch/c.tar}], modules: [{class: c.C}]}]", []string{cms}},
 		{"a parameter", task + "trays: [{modules: [{class: c.C, parameters: {gcd: /cvmfs/icecube.opensciencegrid.org/gcd.i3}}]}]", []string{ice}},
 		{"an input", task + "trays: [{data: [{type: permanent, movement: input, remote: /cvmfs/cms.cern.ch/x, local: x}], modules: [{src: a.py}]}]", []string{cms}},
-		{"a container", task + "container: /cvmfs/cms.cern.ch/images/el9\n    trays: [{modules: [{src: a.py}]}]", []string{cms}},
+		{"a container", task + "container: /cvmfs/cms.cern.ch/images/el9\n    trays: [{modules: [{src: a.py}]}]", []string{cms, protocol.ImageTreeTag}},
 		{"an expression", "version: 3.2\nsteering: {parameters: {repo: icecube.opensciencegrid.org}}\ntasks:\n  - name: t\n    trays: [{modules: [{src: /cvmfs/$steering(repo)/run}]}]", []string{ice}},
 		{"beside tags of one's own", task + "requirements: {tags: [gpfs, cvmfs-cms.cern.ch]}\n    trays: [{modules: [{src: /cvmfs/cms.cern.ch/run, args: /cvmfs/icecube.opensciencegrid.org}]}]", []string{"gpfs", cms, ice}},
 	} {

@@ -6,7 +6,8 @@ import (
 	"floe/protocol/steering/expr"
 )
 
-// ProjectUse is a metaproject that a task, tray or module names.
+// ProjectUse is a metaproject that a task, tray or module names, or a container that
+// is found as one.
 type ProjectUse struct {
 	// Task indexes the document's tasks.
 	Task     int
@@ -30,6 +31,7 @@ func Projects(doc *Document, in CompileInput) []ProjectUse {
 		place := expr.Place{Task: t.Name}
 		scope := append(e.files(headerPlace("files"), doc.Steering.Resources, nil, nil, nil).Resources, e.files(place, t.Resources, nil, nil, nil).Resources...)
 		uses = append(uses, e.projects(i, place, t.Projects, scope)...)
+		uses = append(uses, e.imageProjects(i)...)
 		for k := range t.Trays {
 			tray := &t.Trays[k]
 			inTray := e.scope.enterTray(tray, k, 0)
@@ -54,14 +56,34 @@ func (e *expansion) projects(task int, place expr.Place, projects []Project, sco
 	for i := range projects {
 		e.sources = 0
 		one := e.files(place, nil, nil, nil, projects[i:i+1]).Projects[0]
-		varies := false
-		for _, s := range []expr.Sources{expr.SourceJob, expr.SourceJobCount, expr.SourceIteration, expr.SourceNode, expr.SourceChoice} {
-			varies = varies || e.sources.Has(s)
-		}
 		uses = append(uses, ProjectUse{
-			Task: task, Position: projects[i].Position, Project: one, Varies: varies,
+			Task: task, Position: projects[i].Position, Project: one, Varies: e.varies(),
 			Resource: FindResource(scope, one.ResourceNames()...),
 		})
+	}
+	return uses
+}
+
+// varies tells whether what was last looked at is not the same for all jobs,
+// iterations, draws and nodes.
+func (e *expansion) varies() bool {
+	for _, s := range []expr.Sources{expr.SourceJob, expr.SourceJobCount, expr.SourceIteration, expr.SourceNode, expr.SourceChoice} {
+		if e.sources.Has(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// imageProjects are the images of a task that are not on the node: they are found as
+// projects are.
+func (e *expansion) imageProjects(task int) (uses []ProjectUse) {
+	for _, u := range e.images(task) {
+		image, err := ParseImage(u.text)
+		if err != nil || image == nil || image.Path != "" {
+			continue // Compile tells of the error
+		}
+		uses = append(uses, ProjectUse{Task: task, Position: u.position, Project: image.Project, Varies: u.varies, Resource: image.FindResource(u.scope)})
 	}
 	return uses
 }

@@ -90,8 +90,10 @@ type Task struct {
 	// MaxOutput is how large all outputs may be together, in GB; empty is without bound.
 	MaxOutput Expression
 
-	// Container, TaskFiles and TokenScopes are IceProd 3's.
-	Container   Expression
+	// Container is the image that trays run in which name none themselves.
+	Container Expression
+
+	// TaskFiles and TokenScopes are IceProd 3's.
 	TaskFiles   Flag
 	TokenScopes Parameters // URL prefix to scopes; every value is a KindString
 }
@@ -143,6 +145,8 @@ type Tray struct {
 	// Iterations is how often the tray runs, with $(iter) counting from 0;
 	// empty is once.
 	Iterations Expression
+	// Container is the image that its modules run in; empty is its task's.
+	Container  Expression
 	EnvShell   Expression
 	EnvClear   Flag
 	Checkpoint Checkpoint // for its modules that say nothing

@@ -220,7 +220,7 @@ var modules = rapid.Custom(func(t *rapid.T) Module {
 
 var trays = rapid.Custom(func(t *rapid.T) Tray {
 	return Tray{
-		Name: anyText.Draw(t, "name"), Iterations: expression(t, counts, "iter"),
+		Name: anyText.Draw(t, "name"), Iterations: expression(t, counts, "iter"), Container: expression(t, anyText, "container"),
 		EnvShell: expression(t, anyText, "env_shell"), EnvClear: flags.Draw(t, "env_clear"), Checkpoint: checkpoints.Draw(t, "checkpoint"),
 		Parameters: parameters(0).Draw(t, "parameters"), Data: lists(data, 1).Draw(t, "data"),
 		Classes: lists(classes, 1).Draw(t, "classes"), Projects: lists(projects, 1).Draw(t, "projects"),

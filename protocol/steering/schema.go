@@ -165,6 +165,10 @@ var (
 		goName: "Projects", key: "projects", xml: "project", form: formElements, element: &projectElement,
 		doc: "metaprojects that make the environment",
 	}
+	containerField = field{
+		goName: "Container", key: "container", xml: "container", form: formExpression,
+		doc: "image that modules run in: a path on the node, or what is published or a resource",
+	}
 	envShellField = field{
 		goName: "EnvShell", key: "env_shell", xml: "env_shell", form: formExpression,
 		doc: "script that sets up the environment and runs the rest of its command line",
@@ -236,7 +240,7 @@ var taskElement = element{
 		{goName: "Reproducible", key: "reproducible", xml: "reproducible", form: formWord, words: reproducibleWords, doc: "bytes: two attempts must give the same bytes"},
 		{goName: "Exclusive", key: "exclusive", xml: "exclusive", form: formFlag, doc: "never run two attempts at once, whatever it costs"},
 		{goName: "Credentials", key: "credentials", xml: "credentials", form: formWords, doc: "storage credentials the payload may hold"},
-		{goName: "Container", key: "container", xml: "container", form: formExpression, doc: "image or unpacked tree the task runs in"},
+		containerField,
 		{goName: "TaskFiles", key: "task_files", xml: "task_files", form: formFlag, doc: "whether files are also listed per task through the API"},
 		{goName: "MaxOutput", key: "max_output", xml: "max_output", form: formQuantity, doc: "GB that all outputs may have together; more fails the task"},
 		{goName: "Requirements", key: "requirements", xml: "requirements", form: formElement, element: &requirementsElement, once: true, doc: "what the task needs of a node"},
@@ -282,6 +286,7 @@ var trayElement = element{
 	fields: []field{
 		{goName: "Name", key: "name", xml: "name", form: formText, doc: "name for people and logs"},
 		{goName: "Iterations", key: "iterations", aliases: []string{"iter"}, xml: "iter", form: formCount, doc: "how often the tray runs; $(iter) counts from 0"},
+		containerField,
 		envShellField, envClearField, checkpointField,
 		parametersField, resourcesField, dataField, classesField, projectsField,
 		{goName: "Modules", key: "modules", xml: "module", form: formElements, element: &moduleElement, doc: "steps, run one after another"},
