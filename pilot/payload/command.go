@@ -90,6 +90,9 @@ func (r *runner) locate(src string, e Environment, env environ) (string, error) 
 		name = filepath.Base(u.Path)
 	}
 	var tried []string
+	if r.inImage(name, &e) {
+		return name, nil // found when it starts, or not
+	}
 	if filepath.IsAbs(name) {
 		tried = []string{name}
 	} else {
@@ -109,6 +112,9 @@ func (r *runner) locate(src string, e Environment, env environ) (string, error) 
 		r.located = append(r.located, path)
 		return path, nil
 	}
+	if e.Image != nil && !strings.Contains(name, "/") {
+		return name, nil // its shell looks
+	}
 	if !strings.Contains(name, "/") {
 		if path := lookPath(name, env["PATH"]); path != "" {
 			return path, nil
@@ -116,6 +122,12 @@ func (r *runner) locate(src string, e Environment, env environ) (string, error) 
 		tried = append(tried, "PATH")
 	}
 	return "", &notFoundError{src, tried}
+}
+
+// inImage tells whether a program is looked for in the image: an absolute path that is
+// none of the attempt's or of its software.
+func (r *runner) inImage(src string, e *Environment) bool {
+	return e.Image != nil && filepath.IsAbs(src) && !inside(src, append(slices.Concat(e.Software, e.Python), string(r.dir)))
 }
 
 // lookPath finds an executable in a list of directories.
@@ -132,7 +144,10 @@ func lookPath(name, path string) string {
 // interpreter decides how a program is run: .py by Python; what has a #! line
 // or is no script as itself; .sh without one by /bin/sh.
 func (r *runner) interpreter(src string, e Environment, env environ) ([]string, error) {
-	first := shebang(src)
+	first := ""
+	if !r.inImage(src, &e) {
+		first = shebang(src)
+	}
 	if strings.HasSuffix(src, ".py") && (first == "" || pythonName.MatchString(first)) {
 		return findPython(src, e, env)
 	}
@@ -161,7 +176,7 @@ func findPython(src string, e Environment, env environ) ([]string, error) {
 	if found := pythonVersion.FindStringSubmatch(shebang(src)); found != nil {
 		names = append([]string{found[1]}, pythons...)
 	}
-	if e.Shell != "" {
+	if e.Shell != "" || e.Image != nil {
 		return []string{"/bin/sh", "-c", firstPython, "floe-python"}, nil
 	}
 	for i, name := range names {

@@ -34,6 +34,6 @@
 // A payload then sees neither the pilot nor another attempt.
 //
 // What it is not: it fetches and stores nothing (stage does), judges no missing
-// output, and is no container: software comes from the node, from metaprojects, or
-// from a container that an env_shell starts.
+// output, and brings no image: software comes from the node, from metaprojects, from
+// an image (image.go, root.go), or from a container that an env_shell starts.
 package payload

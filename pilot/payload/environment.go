@@ -38,6 +38,9 @@ var passed = []string{
 	"_CONDOR_SCRATCH_DIR",
 }
 
+// ofNode are those that name files of the node, which an image does not have.
+var ofNode = []string{"OPENCL_VENDOR_PATH", "OCL_ICD_VENDORS", "_CONDOR_SCRATCH_DIR"}
+
 // threadVariables keep libraries from starting a thread per core of the node.
 var threadVariables = []string{"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"}
 
@@ -90,15 +93,16 @@ func (r *runner) environment(e Environment, step *step) environ {
 		name, value, ok := strings.Cut(variable, "=")
 		switch {
 		case !ok, name == "", Withheld(name):
-		case e.Clear && !slices.Contains(passed, name):
+		case e.Image != nil && slices.Contains(ofNode, name):
+		case (e.Clear || e.Image != nil) && !slices.Contains(passed, name):
 		default:
 			env[name] = value
 		}
 	}
-	if env["PATH"] == "" {
+	if env["PATH"] == "" && e.Image == nil {
 		env["PATH"] = "/usr/local/bin:/usr/bin:/bin"
 	}
-	if e.Clear {
+	if e.Clear || e.Image != nil {
 		env["SHELL"], env["PYTHONNOUSERSITE"] = "/bin/sh", "1"
 	}
 	under := func(sub string) (dirs []string) {

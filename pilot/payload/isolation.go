@@ -126,6 +126,11 @@ func resolve(path string) (string, bool) {
 
 // try builds a payload's world, with nobody in it.
 func (i *Isolation) try(scratch string) error {
+	return i.tryWorld(scratch, func(*world, Dir) error { return nil })
+}
+
+// tryWorld is try of a world that change has changed.
+func (i *Isolation) tryWorld(scratch string, change func(*world, Dir) error) error {
 	base, err := os.MkdirTemp(scratch, "isolation-")
 	if err != nil {
 		return err
@@ -141,6 +146,9 @@ func (i *Isolation) try(scratch string) error {
 	}
 	defer log.Close()
 	w := i.world(dir, nil, nil, nil, 0)
+	if err := change(&w, dir); err != nil {
+		return err
+	}
 	spec := &startSpec{World: &w}
 	s, err := startBy(spec, log.file)
 	if err != nil {
@@ -171,7 +179,8 @@ func (i *Isolation) world(dir Dir, software, programs, devices []string, memory 
 	}
 	for _, path := range software {
 		if full, ok := resolve(path); ok && inside(full, slices.Concat(i.hidden, i.private)) {
-			add(full, false, false)
+			info, err := os.Stat(full)
+			add(full, false, err == nil && !info.IsDir())
 		}
 	}
 	for _, path := range programs {

@@ -38,6 +38,19 @@ func (d Dir) put(name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// empty makes an empty directory of the pilot's, in the place of whatever is there.
+func (d Dir) empty(name string) error {
+	root, err := os.OpenRoot(string(d))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.RemoveAll(name); err != nil {
+		return err
+	}
+	return root.Mkdir(name, 0o700)
+}
+
 // take reads a file that a payload may have left, of at most limit bytes. Without
 // one the error is fs.ErrNotExist.
 func (d Dir) take(name string, limit int64) ([]byte, error) {

@@ -65,7 +65,11 @@ var conditions = map[string]func(*facts) bool{
 	"class failed":      func(f *facts) bool { return f.said != "" },
 	"built":             func(f *facts) bool { return f.built },     // the environment has a metaproject or an env_shell
 	"from built":        func(f *facts) bool { return f.fromBuilt }, // the program itself comes from one
-	"saved":             func(f *facts) bool { return f.saved },     // a checkpoint, in this attempt
+	"no image":          func(f *facts) bool { return errors.Is(f.prepare, errImage) },
+	"no image on CVMFS": func(f *facts) bool { return errors.Is(f.prepare, errImageOnCVMFS) },
+	"no images here":    func(f *facts) bool { return errors.Is(f.prepare, errNoImages) },
+	"image not entered": func(f *facts) bool { return f.outside },
+	"saved":             func(f *facts) bool { return f.saved }, // a checkpoint, in this attempt
 	"says again":        func(f *facts) bool { return f.again },
 	"disk full":         func(f *facts) bool { return f.free < diskFull },
 }

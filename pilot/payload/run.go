@@ -88,6 +88,8 @@ type Options struct {
 	Groups *Groups
 	// Isolation keeps payloads from each other and from the pilot; nil does without.
 	Isolation *Isolation
+	// Images runs the trays that name one; nil refuses them.
+	Images *Images
 	// Pause has the payload stand still for as long as it says; nil never does.
 	Pause *Pause
 	// Poll is how often limits are checked; 0 is DefaultPoll.
@@ -150,9 +152,10 @@ type step struct {
 	spec       string // what the shim is told
 	number     int    // of the module among all that the task runs, from 1
 	checkpoint *Saving
-	restored   string // FLOE_CHECKPOINT: what the module goes on from
-	result     string // what the shim says
-	statistics string // FLOE_STATISTICS
+	restored   string     // FLOE_CHECKPOINT: what the module goes on from
+	container  *container // nil runs on the node's own root
+	result     string     // what the shim says
+	statistics string     // FLOE_STATISTICS
 }
 
 // Run runs the task's modules one after another until one fails, and returns
@@ -296,12 +299,15 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 	var spared time.Duration
 	spared, s.restored = r.restore(s)
 	e := tray.Environment.within(m.Environment)
+	if steering.IsPredefined(m.Class, m.Src) {
+		e.Shell, e.Image = "", nil // the library needs no environment, and no environment needs it
+	}
 	env := r.environment(e, s)
 	if m.Class != "" && env["PYTHONIOENCODING"] == "" {
 		// Before 3.7, and in 2.7, printing fails for all but ASCII where the locale is C.
 		env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
 	}
-	f := &facts{built: len(e.Software) > 0 || e.Shell != ""}
+	f := &facts{built: len(e.Software) > 0 || e.Shell != "" || e.Image != nil}
 	r.log.Printf("tray %s iteration %d module %s: %s", trayLabel(tray, 0), tray.Iteration, label, what(m))
 
 	argv, err := r.prepare(m, e, env, s)
@@ -313,15 +319,20 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 	for _, file := range []string{s.result, s.statistics} {
 		_ = os.RemoveAll(file) // what an earlier module has put there is none of this one's
 	}
-	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != ""
+	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != "" || s.container != nil && s.container.root != nil
 	r.savings.begin(s, spared)
 	told := r.speaker(s)
-	run := r.supervise(ctx, argv, env.list(), s)
+	variables := env.list()
+	if s.container != nil {
+		variables = s.container.env
+	}
+	run := r.supervise(ctx, argv, variables, s)
 	statistics := told()
 	r.saveDeclared(s, &run)
 	r.account(tray, label, run)
 	f.stopped, f.detail, f.start, f.killedByGroup = run.stopped, run.detail, run.start, run.groupKills
 	f.exit, f.signal = run.exit, run.signal
+	f.outside = s.container != nil && !s.container.started()
 	f.kept, f.saved = r.savings.kept()
 	f.again = m.Checkpoint != nil && m.Checkpoint.Exit > 0 && f.exit == m.Checkpoint.Exit &&
 		(f.stopped != stopNone || run.usage.WallMillis >= againAfter.Milliseconds())
@@ -361,9 +372,6 @@ func (r *runner) prepare(m *Module, e Environment, env environ, s *step) ([]stri
 		return nil, err
 	}
 	r.located = nil
-	if steering.IsPredefined(m.Class, m.Src) {
-		e.Shell = "" // the library needs no environment, and no environment needs it
-	}
 	shell, err := r.shell(e, env)
 	if err != nil {
 		return nil, err
@@ -372,7 +380,11 @@ func (r *runner) prepare(m *Module, e Environment, env environ, s *step) ([]stri
 	if err != nil {
 		return nil, err
 	}
-	return append(shell, argv...), nil
+	argv = append(shell, argv...)
+	if e.Image != nil {
+		return r.contain(e.Image, argv, env, s)
+	}
+	return argv, nil
 }
 
 func what(m *Module) string {

@@ -38,11 +38,8 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	began := time.Now()
 	group := r.options.Groups.open(r.limits, r.logger)
 	mark := newMark()
-	spec := &startSpec{Argv: argv, Env: env, Dir: r.dir.Work(), Groups: group.members(), Limits: r.limits.processLimits(mark, r.options.Isolation != nil)}
-	if r.options.Isolation != nil {
-		w := r.options.Isolation.world(r.dir, r.readable(), r.located, r.options.HiddenDevices, int64(r.limits.Memory))
-		spec.World = &w
-	}
+	spec := &startSpec{Argv: argv, Env: env, Dir: r.dir.Work(), Groups: group.members(), World: r.world(s)}
+	spec.Limits = r.limits.processLimits(mark, spec.World != nil)
 	first, err := r.start(spec)
 	if err != nil {
 		group.close()
@@ -142,6 +139,26 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	}
 	cards(&out.usage)
 	return out
+}
+
+// world is what a module sees; nil is the node as it is.
+func (r *runner) world(s *step) *world {
+	isolation, read := r.options.Isolation, r.readable()
+	c := s.container
+	if c != nil && c.root != nil {
+		isolation, read = r.options.Images.Own, append(read, c.root.Tree)
+	}
+	if isolation == nil {
+		return nil
+	}
+	if c != nil && c.file != "" {
+		read = append(read, c.file)
+	}
+	w := isolation.world(r.dir, read, r.located, r.options.HiddenDevices, int64(r.limits.Memory))
+	if c != nil {
+		w.Root = c.root
+	}
+	return &w
 }
 
 // endedPlain notes how the payload's first process ended, and what it used.

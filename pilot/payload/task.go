@@ -47,6 +47,8 @@ type Environment struct {
 	Shell string
 	// Clear starts from an almost empty environment instead of the pilot's.
 	Clear bool
+	// Image is the root file system of a tray; nil is the node's.
+	Image *Image
 }
 
 // within is the environment of a module whose tray has environment e.
@@ -58,6 +60,7 @@ func (e Environment) within(m Environment) Environment {
 		Variables: slices.Concat(e.Variables, m.Variables), // the last one counts
 		Shell:     m.Shell,
 		Clear:     e.Clear || m.Clear,
+		Image:     e.Image,
 	}
 	if out.Shell == "" {
 		out.Shell = e.Shell

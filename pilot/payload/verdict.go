@@ -28,6 +28,7 @@ type facts struct {
 	// built says that the environment has a metaproject or an env_shell;
 	// fromBuilt that the program itself comes from one.
 	built, fromBuilt bool
+	outside          bool // its image was never entered
 	killedByGroup    int  // kills by the kernel for the attempt's own memory limit
 	killedByNode     bool // the kernel killed something for lack of memory on the node
 	free             protocol.ByteSize

@@ -25,6 +25,8 @@ type world struct {
 	Temp    string
 	// Shared is how much /dev/shm may hold, in bytes; 0 is half of the memory.
 	Shared int64
+	// Root is seen in place of the node's root; nil is that.
+	Root *root
 }
 
 // shown is a directory, or a file, that is seen wherever it is.
@@ -80,6 +82,9 @@ func (w *world) make(s *plan) error {
 		if err := change(s, "hide "+path, path, true, hiddenFlags); err != nil {
 			return err
 		}
+	}
+	if w.Root != nil {
+		return w.Root.enter(s)
 	}
 	return nil
 }
