@@ -40,6 +40,8 @@ type Attempt struct {
 	Pause *payload.Pause
 	// Isolation keeps the payload from others; nil does without.
 	Isolation *payload.Isolation
+	// Images runs trays that name an image; nil refuses them.
+	Images *payload.Images
 	// Library runs the predefined modules, Tool holds the payload's command; see
 	// payload.Options.
 	Library []string
@@ -67,13 +69,15 @@ type Attempt struct {
 	dir     payload.Dir
 	outcome payload.Outcome
 	inUse   []*cache.Entry
-	budget  *stage.Budget // of outputs; nil is without bound
-	task    *steering.ExpandedTask
-	pins    *protocol.ModulePins // of external modules
-	report  *protocol.Report
-	savings *savings // nil before the payload runs
-	staged  time.Duration
-	copied  time.Duration
+	// containers are the images found so far, by name and checksum.
+	containers map[string]*payload.Image
+	budget     *stage.Budget // of outputs; nil is without bound
+	task       *steering.ExpandedTask
+	pins       *protocol.ModulePins // of external modules
+	report     *protocol.Report
+	savings    *savings // nil before the payload runs
+	staged     time.Duration
+	copied     time.Duration
 }
 
 // Document gives the steering document of a digest.
@@ -214,6 +218,11 @@ func (a *Attempt) prepare(ctx context.Context, header map[string]string) (payloa
 	if err != nil {
 		return task, err
 	}
+	for i := range task.Trays {
+		if task.Trays[i].Image, err = a.container(ctx, &a.task.Trays[i]); err != nil {
+			return task, err
+		}
+	}
 	return task, a.fetch(ctx, a.task.Data)
 }
 
@@ -225,7 +234,7 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task, resume string)
 		limits.Walltime = 0 // it has what is left of the slot
 	}
 	a.savings = newSavings(a)
-	options := payload.Options{Pause: a.Pause, End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Around: (*around)(a)}
+	options := payload.Options{Pause: a.Pause, End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Images: a.Images, Around: (*around)(a)}
 	if a.Meter != nil && len(a.GPUs) > 0 {
 		options.Cards = func() func(*protocol.Usage) { return a.Meter.Watch(a.GPUs) }
 	}

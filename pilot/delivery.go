@@ -31,7 +31,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		Cache: p.cache,
 		Cores: granted.cores,
 		GPUs:  granted.gpus, Meter: p.meter, MaxOutput: p.config.MaxOutput, Pause: p.pause,
-		Groups: p.config.Groups, Isolation: p.isolation, Library: p.config.Library, Tool: p.tool, Payload: p.config.Payload,
+		Groups: p.config.Groups, Isolation: p.isolation, Images: p.images, Library: p.config.Library, Tool: p.tool, Payload: p.config.Payload,
 		Logger: p.logger.With("lease", lease.ID.String(), "task", lease.Task.String()),
 		Phase:  func(phase protocol.Phase) { p.setPhase(lease.ID, phase) },
 		Log: func(l *payload.Log) {

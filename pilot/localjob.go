@@ -104,6 +104,7 @@ type localRun struct {
 	meter    *hardware.Meter // of its cards; nil without
 	tool     string          // directory of the payloads' command; empty without
 	modules  protocol.Digest // of the pins
+	images   *payload.Images // nil runs none
 	// made is what each task has left.
 	made map[protocol.TaskIndex][]protocol.FileRecord
 }
@@ -174,6 +175,7 @@ func (r *localRun) open(ctx context.Context) error {
 	if r.Log != nil {
 		r.Log = &oneAtATime{out: r.Log}
 	}
+	r.findImages(ctx, own)
 	return nil
 }
 
@@ -306,7 +308,7 @@ func (r *localRun) task(ctx context.Context, t *LocalTask, lease *protocol.Lease
 	tail := &follower{out: r.Log}
 	a := &Attempt{
 		Lease: lease, Dir: attempt, Mover: r.mover, Cache: r.cache, Cores: share.cores, GPUs: share.gpus, Meter: r.meter, End: r.End,
-		Groups: r.Groups, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: systemParameters(r.System),
+		Groups: r.Groups, Images: r.images, Library: r.Library, Tool: r.tool, Logger: r.Logger, Log: tail.follow, System: systemParameters(r.System),
 	}
 	report := a.Run(ctx, func(context.Context, protocol.Digest) (*steering.Document, error) { return r.Document, nil })
 	t.Report = report

@@ -99,6 +99,7 @@ type Pilot struct {
 	scratch   string
 	tool      string               // directory of the payloads' command; empty without
 	isolation *payload.Isolation   // nil without
+	images    *payload.Images      // nil runs none
 	claim     *os.File             // keeps later pilots from removing scratch
 	now       func() time.Duration // boot time
 	offer     protocol.Resources   // as measured; set before the first attempt
@@ -200,7 +201,9 @@ func RunOver(ctx context.Context, c Config, link Coordinators) error {
 func (p *Pilot) live(ctx context.Context) error {
 	defer p.clean()
 	c := p.config
-	offer, report := c.Measure(ctx, measureOptions(&c))
+	o := measureOptions(&c)
+	p.findImages(ctx, &o)
+	offer, report := c.Measure(ctx, o)
 	if c.Claims != "" {
 		held, err := stake(c.Claims, slot(c.Scratch), &offer, c.Offer, len(c.Cards) > 0)
 		switch {

@@ -69,9 +69,9 @@ func (a *Attempt) software(ctx context.Context, projects []steering.ExpandedProj
 }
 
 // isSoftware tells whether a resource is a tarball that a project or class
-// anywhere in the task names, and so not a file of the working directory.
+// anywhere in the task names, or an image, and so not a file of the working directory.
 func (a *Attempt) isSoftware(r *steering.ExpandedResource, projects []steering.ExpandedProject, classes []steering.ExpandedClass) bool {
-	if names(r, projects, classes) || names(r, a.task.Projects, a.task.Classes) {
+	if names(r, projects, classes) || names(r, a.task.Projects, a.task.Classes) || a.isImage(r) {
 		return true
 	}
 	for i := range a.task.Trays {

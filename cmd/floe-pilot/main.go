@@ -230,9 +230,12 @@ func detectCommand() *cobra.Command {
 			}
 			offer, report := hardware.Measure(c.Context(), o)
 			isolation := "user, mount, pid and ipc namespaces"
-			if _, err := payload.FindIsolation(o.Scratch, payload.Places{}); err != nil {
+			isolated, err := payload.FindIsolation(o.Scratch, payload.Places{})
+			if err != nil {
 				isolation = "none: " + err.Error()
 			}
+			images, tried := payload.FindImages(c.Context(), o.Scratch, isolated)
+			offer.Tags = append(offer.Tags, images.Tags()...)
 			if output == "json" {
 				e := json.NewEncoder(c.OutOrStdout())
 				e.SetIndent("", "  ")
@@ -240,9 +243,10 @@ func detectCommand() *cobra.Command {
 					Resources protocol.Resources `json:"resources"`
 					Report    hardware.Report    `json:"report"`
 					Isolation string             `json:"isolation"`
-				}{offer, report, isolation})
+					Images    []string           `json:"images"`
+				}{offer, report, isolation, append([]string{}, tried...)})
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%sisolation  %s\n", report.String(), isolation)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%sisolation  %s\nimages     %s\n", report.String(), isolation, strings.Join(tried, "\n           "))
 			return err
 		},
 	}
