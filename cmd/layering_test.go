@@ -59,6 +59,7 @@ var layers = []struct {
 	{"glidein/batch/exec", []string{"protocol", "glidein/batch"}, "any batch system, through a program of the site's own"},
 	{"glidein/batch/globus", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/iceprod", []string{"protocol", "glidein"}, "writes the site's configuration, and checks it"},
 	{"glidein/unmonitored", []string{"protocol", "glidein/batch"}, "jobs straight to a batch system"},
 	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
 

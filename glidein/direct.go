@@ -16,24 +16,30 @@ func LoadForJobs(file string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := readConfig(b, file)
-	if err != nil {
-		return nil, err
-	}
-	whole, err := readConfig(b, file)
-	if err != nil {
-		return nil, err
-	}
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return nil, err
 	}
-	if c.Directory == "" {
+	if err := CheckForJobs(b, file); err != nil {
+		return nil, err
+	}
+	c, err := readConfig(b, file)
+	if err == nil && c.Directory == "" {
 		c.Directory = filepath.Dir(abs)
 	}
-	whole.System.Pilot = abs // none is needed here
-	whole.fill(c.Directory)
-	return c, whole.Validate()
+	return c, err
+}
+
+// CheckForJobs says what is wrong with a configuration of that name, whether or not
+// there is a program for pilots.
+func CheckForJobs(b []byte, file string) error {
+	c, err := readConfig(b, file)
+	if err != nil {
+		return err
+	}
+	c.System.Pilot = os.DevNull // any file will do
+	c.fill(filepath.Dir(file))
+	return c.Validate()
 }
 
 // Find is the queue of a name: its own in the file, else that in the batch system.
