@@ -1,7 +1,9 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -59,8 +61,13 @@ func TestAnErasedDiskComesBackToFullCopies(t *testing.T) {
 		})
 	}
 	for d, text := range files {
-		b, err := os.ReadFile(c.dir("c4", "blobs", "blobs", d.Hex()[:2], d.Hex()))
-		if err != nil || string(b) != text {
+		f, _, err := fresh.blobs.Open(d)
+		if err != nil {
+			t.Errorf("file %q: %v", text, err)
+			continue
+		}
+		b, err := io.ReadAll(f)
+		if err = errors.Join(err, f.Close()); err != nil || string(b) != text {
 			t.Errorf("the file is %q, %v; want %q", b, err, text)
 		}
 		here, err := fresh.blobs.Stat(d)

@@ -180,8 +180,21 @@ func (s *stores) tell(ctx context.Context) (index uint64, f facts, err error) {
 // must give again, and queries that need them fail until then.
 var errSealDamaged = errors.New("sealed files of the ledger are damaged")
 
-// blobBytes is the content of the n-th blob of the workload.
-func blobBytes(n int) []byte { return bytes.Repeat([]byte(fmt.Sprintf("blob %d\n", n)), 700) }
+// blobBytes is the content of the n-th blob of the workload: of every third, that of a
+// log that goes into the index.
+func blobBytes(n int) []byte {
+	if blobClass(n) == blob.Log {
+		return fmt.Appendf(nil, "log %d\n", n)
+	}
+	return bytes.Repeat(fmt.Appendf(nil, "blob %d\n", n), 700)
+}
+
+func blobClass(n int) blob.Class {
+	if n%3 == 2 {
+		return blob.Log
+	}
+	return blob.Durable
+}
 
 // checkBlob reads a blob that was acknowledged.
 func (s *stores) checkBlob(n int) error {
@@ -295,7 +308,7 @@ func (s *stores) workload(rounds int, told io.Writer) error {
 func (s *stores) keepBlobs(ctx context.Context, n int, tell func(string, ...any) error) error {
 	content := blobBytes(n)
 	owner := fmt.Sprintf("owner-%d", n)
-	if _, err := s.blobs.Put(ctx, blob.Info{Digest: protocol.DigestOf(content), Size: protocol.ByteSize(len(content)), Class: blob.Durable, Owner: owner}, bytes.NewReader(content)); err != nil {
+	if _, err := s.blobs.Put(ctx, blob.Info{Digest: protocol.DigestOf(content), Size: protocol.ByteSize(len(content)), Class: blobClass(n), Owner: owner}, bytes.NewReader(content)); err != nil {
 		return err
 	}
 	if err := tell("b%d", n); err != nil || n < 4 {
@@ -304,6 +317,6 @@ func (s *stores) keepBlobs(ctx context.Context, n int, tell func(string, ...any)
 	if err := tell("r%d", n-4); err != nil { // from now on it may be gone
 		return err
 	}
-	_, err := s.blobs.Release(ctx, blob.Durable, fmt.Sprintf("owner-%d", n-4))
+	_, err := s.blobs.Release(ctx, blobClass(n-4), fmt.Sprintf("owner-%d", n-4))
 	return err
 }

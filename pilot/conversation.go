@@ -278,9 +278,9 @@ func (c *Conversation) compose(now Instant) (*protocol.ExchangeRequest, time.Dur
 			continue
 		}
 		r.Held = append(r.Held, protocol.HeldLease{Lease: h.lease.ID, Task: h.lease.Task, Phase: h.phase})
-		if h.report != nil && len(r.Reports) < protocol.MaxReports && (size == 0 || size+len(h.report.Body) < maxReport) {
+		if h.report != nil && len(r.Reports) < protocol.MaxReports && (size == 0 || size+h.report.Size() < maxReport) {
 			r.Reports = append(r.Reports, *h.report)
-			size += len(h.report.Body)
+			size += h.report.Size()
 		}
 	}
 	slices.SortFunc(r.Held, func(a, b protocol.HeldLease) int { return a.Lease.Compare(b.Lease) })

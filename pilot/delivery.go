@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,14 +68,15 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	if report.Verdict == protocol.VerdictOK {
 		p.ended(lease.ID)
 	} // else it is reported first: a node that fails everything is judged before it gets more
-	if record, err := p.storeLog(a); err != nil {
+	record, log, err := p.storeLog(a)
+	if err != nil {
 		a.Logger.Warn("log not stored", "err", err)
 	} else {
 		report.Log = record
 	}
 	report.Pilot = p.link.ID()
 	a.Logger.Info("attempt ended", "verdict", report.Verdict.String(), "took", time.Duration(report.Usage.WallMillis)*time.Millisecond, "err", report.Evidence)
-	p.finish(r, a, report)
+	p.finish(r, a, report, log)
 	if err := a.Clean(); err != nil {
 		a.Logger.Warn("attempt's directory stays", "err", err)
 	}
@@ -86,9 +88,9 @@ func (p *Pilot) ended(lease protocol.LeaseID) {
 	p.nudge()
 }
 
-// finish delivers the report, publishes what was accepted, and says when that is
-// done.
-func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
+// finish delivers the report, with a log that goes along, publishes what was accepted,
+// and says when that is done.
+func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report, log []byte) {
 	if errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
 		p.discard(a, report)
 		a.drop(a.spent(report, false))
@@ -102,7 +104,7 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 	}
 	publish := report.Verdict == protocol.VerdictOK && slices.ContainsFunc(report.Outputs, func(o protocol.FileRecord) bool { return o.Published != "" })
 	report.Cleaned = !publish
-	code := p.deliver(r, report)
+	code := p.deliver(r, report, log)
 	if code == protocol.CodeOK {
 		a.drop(a.spent(report, true))
 	}
@@ -126,7 +128,7 @@ func (p *Pilot) finish(r *running, a *Attempt, report *protocol.Report) {
 		return
 	}
 	report.Cleaned = true
-	p.deliver(r, report)
+	p.deliver(r, report, nil)
 }
 
 // maxReport is how large a report may be: with others in one exchange.
@@ -182,8 +184,9 @@ func (p *Pilot) discard(a *Attempt, report *protocol.Report) {
 }
 
 // deliver signs a report, keeps it on disk, and waits for its fate.
-func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
+func (p *Pilot) deliver(r *running, report *protocol.Report, log []byte) protocol.Code {
 	signed, err := protocol.SignReport(report, p.link.Key())
+	signed.Log = log
 	if err == nil {
 		err = p.spool.Put(report.Lease, signed)
 	}
@@ -200,18 +203,29 @@ func (p *Pilot) deliver(r *running, report *protocol.Report) protocol.Code {
 	return <-r.answer
 }
 
-// storeLog sends an attempt's log to the blob store.
-func (p *Pilot) storeLog(a *Attempt) (protocol.LogRecord, error) {
-	f, err := os.Open(a.dir.LogPath())
-	if err != nil {
-		return protocol.LogRecord{}, err
-	}
-	defer f.Close()
+// storeLog sends an attempt's log to the blob store, or returns it, where it is short
+// enough to go with the report.
+func (p *Pilot) storeLog(a *Attempt) (protocol.LogRecord, []byte, error) {
 	record := a.outcome.Log
 	if record.Digest.IsZero() || errors.Is(context.Cause(a.ctx), payload.ErrAbandoned) {
-		return record, nil
+		return record, nil, nil
+	}
+	f, err := os.Open(a.dir.LogPath())
+	if err != nil {
+		return protocol.LogRecord{}, nil, err
+	}
+	defer f.Close()
+	if record.Size > 0 && record.Size <= protocol.MaxReportLog {
+		text := make([]byte, record.Size)
+		if _, err := io.ReadFull(f, text); err != nil {
+			return protocol.LogRecord{}, nil, err
+		}
+		return record, text, nil
 	}
 	ctx, cancel := p.lasting(a.ctx, time.Minute)
 	defer cancel()
-	return record, p.link.PutBlob(ctx, a.Lease, "log", record.Digest, record.Size, f)
+	if err := p.link.PutBlob(ctx, a.Lease, "log", record.Digest, record.Size, f); err != nil {
+		return protocol.LogRecord{}, nil, err
+	}
+	return record, nil, nil
 }

@@ -59,7 +59,7 @@ func (p *Pilot) add(r *protocol.ExchangeRequest) {
 	r.Cache = p.cacheFigures()
 	size := 0
 	for i := range r.Reports {
-		size += len(r.Reports[i].Body)
+		size += r.Reports[i].Size()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

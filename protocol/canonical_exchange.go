@@ -15,6 +15,10 @@ func (s *SignedReport) WriteCanon(w *canon.Writer) {
 	w.Blob(s.Body)
 	m.Field(2)
 	w.Blob(s.Signature)
+	if len(s.Log) > 0 {
+		m.Field(3)
+		w.Blob(s.Log)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -26,6 +30,8 @@ func (s *SignedReport) ReadCanon(r *canon.Reader) {
 			s.Body = r.Blob()
 		case 2:
 			s.Signature = r.Blob()
+		case 3:
+			s.Log = r.Blob()
 		default:
 			r.Fail()
 		}

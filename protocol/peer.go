@@ -39,6 +39,18 @@ type BlobsReply struct {
 	Next  []byte          `cbor:"2,keyasint,omitempty"`
 }
 
+// LogsRequest gives another coordinator copies of small logs (PUT /v1/coordinators/logs).
+type LogsRequest struct {
+	Logs []StoredLog `cbor:"1,keyasint"`
+}
+
+// StoredLog is a log of at most MaxReportLog bytes.
+type StoredLog struct {
+	Owner  string `cbor:"1,keyasint"`
+	Data   []byte `cbor:"2,keyasint"`
+	Failed bool   `cbor:"3,keyasint,omitempty"`
+}
+
 // HistoryReply says whether a coordinator's history can be copied (GET
 // /v1/coordinators/history).
 type HistoryReply struct {

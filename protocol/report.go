@@ -95,6 +95,8 @@ const (
 	MaxOutputs    = 256
 	MaxModules    = 256
 	MaxURL        = 2 << 10
+	// MaxReportLog is how long a log may be that goes with its report.
+	MaxReportLog ByteSize = 4 << 10
 )
 
 // Check refuses a report that breaks the limits, with a message for the pilot's
@@ -169,7 +171,13 @@ func CheckStatistic(s Statistic) error {
 type SignedReport struct {
 	Body      []byte `cbor:"1,keyasint"`
 	Signature []byte `cbor:"2,keyasint"`
+	// Log is the attempt's log, of which the report has the digest, if it has at most
+	// MaxReportLog bytes. Longer ones are stored before.
+	Log []byte `cbor:"3,keyasint,omitempty"`
 }
+
+// Size is about how many bytes it takes in a message.
+func (s *SignedReport) Size() int { return len(s.Body) + len(s.Signature) + len(s.Log) }
 
 // signatureContext separates report signatures from anything else the key signs.
 const signatureContext = "floe report v1\x00"
@@ -180,7 +188,7 @@ func SignReport(r *Report, key ed25519.PrivateKey) (SignedReport, error) {
 	if err != nil {
 		return SignedReport{}, fmt.Errorf("sign report %v: %w", r.Lease, err)
 	}
-	return SignedReport{body, ed25519.Sign(key, append([]byte(signatureContext), body...))}, nil
+	return SignedReport{Body: body, Signature: ed25519.Sign(key, append([]byte(signatureContext), body...))}, nil
 }
 
 // Decode reads and checks the report without verifying who signed it.

@@ -17,6 +17,7 @@ var Table = []Rule{
 	{Pattern: "GET /v1/coordinators/history/journal", Any: Coordinator},
 	{Pattern: "GET /v1/coordinators/history/sealed/{digest}", Any: Coordinator},
 	{Pattern: "GET /v1/coordinators/blobs", Any: Coordinator},
+	{Pattern: "PUT /v1/coordinators/logs", Any: Coordinator},
 
 	// Files. What a pilot may store is bounded by the verb to its own attempts.
 	{Pattern: "GET /v1/blobs/{digest}", Any: People | Machines},

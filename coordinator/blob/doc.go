@@ -13,7 +13,8 @@
 // Authoritative are the references in the index; files follow them:
 //
 //	index.db           references, sizes, usage by class (bolt)
-//	blobs/ab/abcd…     the bytes, at most one file per digest, never changed
+//	blobs/ab/abcd…     the bytes, at most one file per digest, never changed; those of
+//	                   small logs are in the index
 //	incoming/          files being written; emptied by Open
 //	quarantine/        damaged files, kept as evidence; Expire empties it
 //

@@ -14,11 +14,13 @@ import (
 // The index on disk. Values are CBOR, numbers in keys big-endian.
 //
 //	blobs    digest 32                        → record
+//	small    digest 32                        → the bytes of a small one
 //	refs     digest 32 ‖ class 1 ‖ owner      → reference
 //	owned    class 1 ‖ owner ‖ 0 ‖ digest 32  → nothing
 //	usage    class 1                          → usage
 var (
 	bucketBlobs = []byte("blobs")
+	bucketSmall = []byte("small")
 	bucketRefs  = []byte("refs")
 	bucketOwned = []byte("owned")
 	bucketUsage = []byte("usage")
@@ -27,6 +29,7 @@ var (
 type record struct {
 	Size    protocol.ByteSize `cbor:"1,keyasint"`
 	Missing bool              `cbor:"2,keyasint,omitempty"`
+	Small   bool              `cbor:"3,keyasint,omitempty"` // its bytes are in the index
 }
 
 type reference struct {
@@ -54,7 +57,7 @@ func prepareIndex(path string) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("open index %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketBlobs, bucketRefs, bucketOwned, bucketUsage} {
+		for _, name := range [][]byte{bucketBlobs, bucketSmall, bucketRefs, bucketOwned, bucketUsage} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -127,11 +130,20 @@ func charge(tx *bbolt.Tx, c Class, blobs int64, size protocol.ByteSize) error {
 	return store(b, []byte{byte(c)}, u)
 }
 
-// addReference writes a reference and whatever follows from it. The file is in
-// place. A reference that exists keeps its time.
+// addReference writes a reference and whatever follows from it. The file, or the bytes
+// in the index, are in place. A reference that exists keeps its time.
 func addReference(tx *bbolt.Tx, i Info) error {
 	blobs, refs := tx.Bucket(bucketBlobs), tx.Bucket(bucketRefs)
-	if err := store(blobs, i.Digest[:], record{Size: i.Size}); err != nil {
+	was, _, err := load[record](blobs, i.Digest[:])
+	if err != nil {
+		return err
+	}
+	if was.Small && !i.Small {
+		if err := tx.Bucket(bucketSmall).Delete(i.Digest[:]); err != nil {
+			return err
+		}
+	}
+	if err := store(blobs, i.Digest[:], record{Size: i.Size, Small: i.Small}); err != nil {
 		return err
 	}
 	key := refKey(i.Digest, i.Class, i.Owner)
@@ -149,8 +161,8 @@ func addReference(tx *bbolt.Tx, i Info) error {
 	return tx.Bucket(bucketOwned).Put(ownedKey(i.Class, i.Owner, i.Digest), nil)
 }
 
-// removeReference takes a reference away and reports whether it was the blob's
-// last, so that the file must go once the transaction is durable.
+// removeReference takes a reference away and reports whether it was the last of a
+// file, which must go once the transaction is durable.
 func removeReference(tx *bbolt.Tx, d protocol.Digest, c Class, owner string) (last bool, err error) {
 	blobs, refs := tx.Bucket(bucketBlobs), tx.Bucket(bucketRefs)
 	key := refKey(d, c, owner)
@@ -175,7 +187,12 @@ func removeReference(tx *bbolt.Tx, d protocol.Digest, c Class, owner string) (la
 	if hasPrefix(refs, d[:]) {
 		return false, nil
 	}
-	return true, blobs.Delete(d[:])
+	if r.Small {
+		if err := tx.Bucket(bucketSmall).Delete(d[:]); err != nil {
+			return false, err
+		}
+	}
+	return !r.Small, blobs.Delete(d[:])
 }
 
 // refer adds a reference to a blob that may not be here. It tells whether the

@@ -35,6 +35,9 @@ func (s *Store) Put(ctx context.Context, i Info, r io.Reader) (Info, error) {
 		return Info{}, fmt.Errorf("put %v of %v for %s: %w: the limit is %v", i.Class, i.Size, i.Owner, ErrTooLarge, limit.MaxSize)
 	}
 	i.Added, i.Missing = time.Now(), false
+	if i.Class == Log && i.Size >= 0 && i.Size <= MaxSmall {
+		return s.putSmall(&i, r)
+	}
 	if done, err := s.putAgain(&i); done || err != nil {
 		return i, err
 	}
@@ -106,10 +109,10 @@ func (s *Store) putAgain(i *Info) (bool, error) {
 	case i.Size >= 0 && i.Size != have.Size:
 		return false, fmt.Errorf("put %v: %w: announced %d bytes, it has %d", i.Digest, ErrSize, i.Size, have.Size)
 	}
-	if fi, err := os.Stat(s.file(i.Digest)); err != nil || fi.Size() != int64(have.Size) {
+	if fi, err := os.Stat(s.file(i.Digest)); !have.Small && (err != nil || fi.Size() != int64(have.Size)) {
 		return false, nil // publish will put the file right
 	}
-	i.Size = have.Size
+	i.Size, i.Small = have.Size, have.Small
 	if !s.charged(i.Digest, i.Class) {
 		if err := s.reserve(i.Class, int64(i.Size)); err != nil {
 			return false, fmt.Errorf("put %v: %w", i.Digest, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 // Open opens a blob for reading and verifies its length; the caller closes it. It
 // answers ErrNotFound or ErrMissing.
-func (s *Store) Open(d protocol.Digest) (*os.File, Info, error) {
+func (s *Store) Open(d protocol.Digest) (io.ReadCloser, Info, error) {
 	i, err := s.Stat(d)
 	if err != nil {
 		return nil, Info{}, err
@@ -23,8 +24,11 @@ func (s *Store) Open(d protocol.Digest) (*os.File, Info, error) {
 	if i.Missing {
 		return nil, i, fmt.Errorf("open %v: %w", d, ErrMissing)
 	}
-	f, err := os.Open(s.file(d))
-	if err == nil {
+	if i.Small {
+		if data := s.small(d); protocol.DigestOf(data) == d {
+			return io.NopCloser(bytes.NewReader(data)), i, nil
+		}
+	} else if f, err := os.Open(s.file(d)); err == nil {
 		fi, statErr := f.Stat()
 		if statErr == nil && fi.Size() == int64(i.Size) {
 			return f, i, nil
@@ -81,7 +85,7 @@ func (s *Store) owners(d protocol.Digest, limit int) (infos []Info, err error) {
 
 func describe(d protocol.Digest, r record, c Class, owner string, ref reference) Info {
 	return Info{
-		Digest: d, Size: r.Size, Missing: r.Missing, Class: c, Owner: owner,
+		Digest: d, Size: r.Size, Missing: r.Missing, Small: r.Small, Class: c, Owner: owner,
 		Failed: ref.Failed, Added: time.Unix(ref.AddedUnix, 0),
 	}
 }

@@ -124,6 +124,9 @@ func (s *Store) owned(c Class, owner string, limit int) (digests []protocol.Dige
 // the verdict on its attempt is known.
 func (s *Store) Mark(c Class, owner string, failed bool) error {
 	digests, err := s.owned(c, owner, 1<<16)
+	if err == nil {
+		digests, err = s.markedOtherwise(digests, c, owner, failed)
+	}
 	if err != nil || len(digests) == 0 {
 		return err
 	}
@@ -145,6 +148,23 @@ func (s *Store) Mark(c Class, owner string, failed bool) error {
 		}
 		return nil
 	})
+}
+
+// markedOtherwise are those of an owner's blobs whose mark is another one.
+func (s *Store) markedOtherwise(digests []protocol.Digest, c Class, owner string, failed bool) (other []protocol.Digest, err error) {
+	err = s.index.View(func(tx *bbolt.Tx) error {
+		for _, d := range digests {
+			ref, ok, err := load[reference](tx.Bucket(bucketRefs), refKey(d, c, owner))
+			if err != nil {
+				return err
+			}
+			if ok && ref.Failed != failed {
+				other = append(other, d)
+			}
+		}
+		return nil
+	})
+	return other, err
 }
 
 // Retention is how long references of a class are kept; zero is until released.

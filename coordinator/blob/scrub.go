@@ -89,7 +89,7 @@ func (s *Store) present(from protocol.Digest, limit int) (infos []Info, err erro
 				return fmt.Errorf("index: blob %x: %w", k, err)
 			}
 			if !r.Missing {
-				infos = append(infos, Info{Digest: protocol.Digest(k), Size: r.Size})
+				infos = append(infos, Info{Digest: protocol.Digest(k), Size: r.Size, Small: r.Small})
 			}
 		}
 		return nil
@@ -100,6 +100,9 @@ func (s *Store) present(from protocol.Digest, limit int) (infos []Info, err erro
 // verify reads a blob and reports whether its bytes are what its name says.
 // limiter may be nil.
 func (s *Store) verify(ctx context.Context, i Info, limiter *rate.Limiter) (bool, error) {
+	if i.Small {
+		return protocol.DigestOf(s.small(i.Digest)) == i.Digest, nil
+	}
 	f, err := os.Open(s.file(i.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -145,7 +148,11 @@ func (s *Store) quarantine(d protocol.Digest) (bool, error) {
 		return false, err
 	}
 	to := s.path("quarantine", d.Hex()+"-"+time.Now().UTC().Format("20060102T150405.000"))
-	if err := os.Rename(s.file(d), to); err == nil {
+	if i.Small {
+		if err := os.WriteFile(to, s.small(d), 0o600); err != nil {
+			return false, fmt.Errorf("quarantine %v: %w", d, err)
+		}
+	} else if err := os.Rename(s.file(d), to); err == nil {
 		now := time.Now()
 		_ = os.Chtimes(to, now, now) // Expire counts from here; evidence stays either way
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -153,6 +160,9 @@ func (s *Store) quarantine(d protocol.Digest) (bool, error) {
 	}
 	s.config.Logger.Warn("blob is damaged or lost; it must come back from a peer", "digest", d, "class", i.Class.String(), "owner", i.Owner)
 	err = s.index.Batch(func(tx *bbolt.Tx) error {
+		if err := tx.Bucket(bucketSmall).Delete(d[:]); err != nil {
+			return err
+		}
 		return store(tx.Bucket(bucketBlobs), d[:], record{Size: i.Size, Missing: true})
 	})
 	return err == nil, err
@@ -190,7 +200,7 @@ func (s *Store) removeOrphan(dir, name string) (bool, error) {
 		l := s.lock(d)
 		l.Lock()
 		defer l.Unlock()
-		if i, err := s.Stat(d); !errors.Is(err, ErrNotFound) && !i.Missing {
+		if i, err := s.Stat(d); !errors.Is(err, ErrNotFound) && !i.Missing && !i.Small {
 			return false, err
 		}
 	}

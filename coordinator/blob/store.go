@@ -136,6 +136,8 @@ type Info struct {
 	Added  time.Time // when the reference was made
 	// Missing says that this coordinator has no good copy.
 	Missing bool
+	// Small says that its bytes are in the index; there is no file.
+	Small bool
 }
 
 // MaxOwner is the longest owner of a reference, in bytes.

@@ -16,6 +16,13 @@ type Admission struct {
 	answers  []protocol.ReportAnswer
 	commands []state.Command
 	of       []int // the answer of each command
+	logs     []sentLog
+}
+
+// sentLog is a log that came with its report.
+type sentLog struct {
+	report *state.Report // what is to be proposed
+	data   []byte
 }
 
 // Sender is who delivers reports: a pilot, or a pass of a site.
@@ -85,7 +92,11 @@ func (c *Core) Admit(sender Sender, reports []protocol.SignedReport) *Admission 
 			a.answers[i].Code, a.answers[i].Reason = code, reason
 			continue
 		}
-		a.commands, a.of = append(a.commands, state.ReportFrom(d.report)), append(a.of, i)
+		command := state.ReportFrom(d.report)
+		a.commands, a.of = append(a.commands, command), append(a.of, i)
+		if len(reports[i].Log) > 0 && d.current && d.lease.ID == d.report.Lease {
+			a.logs = append(a.logs, sentLog{command, reports[i].Log})
+		}
 	}
 	return a
 }

@@ -38,6 +38,7 @@ func (s *Server) Exchange(ctx context.Context, caller *transport.Caller, request
 	for _, t := range request.Logs {
 		s.appendTail(x, t)
 	}
+	s.storeLogs(ctx, x.reports.logs)
 	var wait *time.Timer
 	for {
 		switch x.Next(time.Now()) {
@@ -118,6 +119,7 @@ func (s *Server) appendTail(x *Exchange, t protocol.LogTail) {
 func (s *Server) admitReports(ctx context.Context, site protocol.SiteID, reports []protocol.SignedReport) []protocol.ReportAnswer {
 	term, _ := s.Record.Leading()
 	a := s.core.Admit(Sender{Site: site}, reports)
+	s.storeLogs(ctx, a.logs)
 	a.Settle(s.proposeAll(ctx, a.Proposals()))
 	answers := a.Answers()
 	if slices.ContainsFunc(answers, isRefused) && !s.leads(ctx, term) {

@@ -29,6 +29,7 @@ func (s *Server) routes() error {
 		{"GET /v1/coordinators/history/journal", true, s.historyJournal},
 		{"GET /v1/coordinators/history/sealed/{digest}", true, s.historySealed},
 		{"GET /v1/coordinators/blobs", true, s.listBlobs},
+		{"PUT /v1/coordinators/logs", true, s.putLogs},
 		{"GET /v1/blobs/{digest}", true, s.getBlob},
 		{"PUT /v1/blobs/{digest}", true, s.putBlob},
 		{"GET /v1/datasets/{dataset}/steering", false, s.steering},

@@ -474,6 +474,11 @@ func checkExchange(r *protocol.ExchangeRequest) error {
 			return protocol.Errorf(protocol.CodeBadRequest, "%v", err)
 		}
 	}
+	for i := range r.Reports {
+		if n := len(r.Reports[i].Log); n > int(protocol.MaxReportLog) {
+			return protocol.Errorf(protocol.CodeTooLarge, "a report with a log of %d bytes, limit %d", n, protocol.MaxReportLog)
+		}
+	}
 	for _, t := range r.Logs {
 		if len(t.Data) > protocol.MaxLogTail || t.Offset < 0 {
 			return protocol.Errorf(protocol.CodeTooLarge, "log tail of %d bytes, limit %d", len(t.Data), protocol.MaxLogTail)
