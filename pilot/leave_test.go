@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,5 +111,32 @@ func TestAReportThatCannotBeSentEndsTheAttempt(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(dir + "/*"); len(left) != 0 {
 		t.Errorf("%d outputs are left", len(left))
+	}
+}
+
+// A node that shares nothing with its site has no spool of it: reports that are not
+// delivered stay in the scratch directory.
+func TestANodeWithoutTheSitesSpool(t *testing.T) {
+	t.Parallel()
+	f := newFakeCoordinators(t)
+	f.lease(document("exit 0", ""))
+	scratch := t.TempDir()
+	file := filepath.Join(scratch, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := f.newPilot(func(c *Config) { c.Scratch, c.Spool = scratch, filepath.Join(file, "spool") })
+	var kept []string
+	f.before = func(r *protocol.ExchangeRequest) (err error) {
+		if len(r.Reports) > 0 {
+			kept, err = filepath.Glob(filepath.Join(scratch, "spool", "*.report"))
+		}
+		return err
+	}
+	if err := p.live(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) != 1 || len(f.reports()) != 1 {
+		t.Errorf("kept while it was delivered: %v, of %d reports; want the one, in the scratch directory", kept, len(f.reports()))
 	}
 }

@@ -298,13 +298,28 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	if p.cache, err = openCache(&c, p.scratch, link); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
-	if p.spool, err = spool.Open(c.Spool); err != nil {
+	if p.spool, err = openSpool(&c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
+	p.config.Spool = c.Spool
 	if p.isolation, err = isolate(&c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
 	return p, nil
+}
+
+// openSpool opens the directory for reports that are not delivered. Nodes that share
+// nothing with the site, those of a grid, may not have it, nor let it be made: there
+// reports stay in the scratch directory, for the next pilot of the node.
+func openSpool(c *Config) (*spool.Spool, error) {
+	s, err := spool.Open(c.Spool)
+	if err == nil {
+		return s, nil
+	}
+	here := filepath.Join(c.Scratch, "spool")
+	c.Logger.Warn("this node has no spool of its site", "err", err, "instead", here)
+	c.Spool = here
+	return spool.Open(here)
 }
 
 // isolate finds out how payloads can be kept from each other and from the pilot.

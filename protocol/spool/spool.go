@@ -39,6 +39,14 @@ func Open(dir string) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
+	// That it is others' must not be found out by the first report.
+	f, err := os.CreateTemp(dir, ".new-")
+	if err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
 	return &Spool{dir}, nil
 }
 
