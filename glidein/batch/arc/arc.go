@@ -150,7 +150,7 @@ const perRequest = 1000
 
 // Status implements batch.System. What has ended is listed until it is cleaned.
 func (s *System) Status(ctx context.Context, known []batch.Known) ([]batch.Entry, error) {
-	listed, err := s.jobs(ctx, http.MethodGet, "", "", nil)
+	listed, err := s.list(ctx)
 	if err != nil {
 		return nil, transient(err)
 	}

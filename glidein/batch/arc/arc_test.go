@@ -128,3 +128,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNoJobsAtAll is the trap of a list that is empty: so is an answer that failed.
+func TestNoJobsAtAll(t *testing.T) {
+	f, s := newFake(t, 2)
+	if entries, err := s.Status(t.Context(), nil); err != nil || len(entries) != 0 {
+		t.Errorf("status of an element without jobs: %v, %v; want nothing", entries, err)
+	}
+	f.Break(t, "", batchtest.Empty)
+	if entries, err := s.Status(t.Context(), nil); !errors.Is(err, batch.ErrTransient) || entries != nil {
+		t.Errorf("status by empty answers: %v, %v; want ErrTransient", entries, err)
+	}
+	for text, want := range map[string]bool{
+		"<jobs/>": true, "<?xml version='1.0'?><jobs></jobs>": true, "<jobs><job><id>a</id></job></jobs>": false, "<html/>": false, "": false, "<jobs>": false,
+	} {
+		if got := saysNone([]byte(text)); got != want {
+			t.Errorf("saysNone(%q) = %v, want %v", text, got, want)
+		}
+	}
+}

@@ -10,6 +10,8 @@
 //   - States lie in a file that only the information provider writes, every 60 s by
 //     default: a job is seen late, running or ended. It is never taken for gone before
 //     A-REX says so.
+//   - Of no jobs at all it makes an empty answer. Nothing is taken for none before it is
+//     said in XML, too.
 //   - The list of jobs has no names. Jobs that the ledger does not know are asked for
 //     theirs, one request for all.
 //   - One job comes as an object, two as a list.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -138,7 +139,8 @@ func authorities() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// call makes one request. An error is ErrTransient: there was no answer. Otherwise
+// call makes one request. kind is the type of what is sent, or of what a GET wants,
+// which otherwise is JSON. An error is ErrTransient: there was no answer. Otherwise
 // the HTTP status is the answer, with the body.
 func (s *System) call(ctx context.Context, method, path, kind string, body io.Reader) (int, []byte, error) {
 	fail := func(err error) error { return fmt.Errorf("arc: %s: %w: %w", s.endpoint, batch.ErrTransient, err) }
@@ -151,7 +153,11 @@ func (s *System) call(ctx context.Context, method, path, kind string, body io.Re
 		return 0, nil, fail(err)
 	}
 	r.Header.Set("Accept", "application/json")
-	if kind != "" {
+	switch {
+	case kind == "":
+	case method == http.MethodGet:
+		r.Header.Set("Accept", kind)
+	default:
 		r.Header.Set("Content-Type", kind)
 	}
 	if l.bearer != "" {
@@ -172,8 +178,42 @@ func (s *System) call(ctx context.Context, method, path, kind string, body io.Re
 	return answer.StatusCode, b, nil
 }
 
+// list are all jobs of ours. Of none A-REX makes an empty answer in JSON, as whatever
+// goes wrong might; in XML it says so.
+func (s *System) list(ctx context.Context) ([]one, error) {
+	b, err := s.answer(ctx, http.MethodGet, "", "", nil)
+	if err == nil && len(bytes.TrimSpace(b)) == 0 {
+		if b, err = s.answer(ctx, http.MethodGet, "", "application/xml", nil); err == nil && saysNone(b) {
+			return nil, nil
+		}
+		b = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.understand("the list of jobs", b)
+}
+
+// saysNone tells whether an XML document lists jobs, and has none.
+func saysNone(b []byte) bool {
+	var a struct {
+		XMLName xml.Name   `xml:"jobs"`
+		Jobs    []struct{} `xml:",any"`
+	}
+	return xml.Unmarshal(b, &a) == nil && len(a.Jobs) == 0
+}
+
 // jobs makes a request whose answer is about jobs.
 func (s *System) jobs(ctx context.Context, method, path, kind string, body []byte) ([]one, error) {
+	b, err := s.answer(ctx, method, path, kind, body)
+	if err != nil {
+		return nil, err
+	}
+	return s.understand(path, b)
+}
+
+// answer makes a request and returns what was answered, if it was no refusal.
+func (s *System) answer(ctx context.Context, method, path, kind string, body []byte) ([]byte, error) {
 	status, b, err := s.call(ctx, method, path, kind, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -185,9 +225,13 @@ func (s *System) jobs(ctx context.Context, method, path, kind string, body []byt
 		}
 		return nil, fmt.Errorf("arc: %s: %w: HTTP status %d: %s", s.endpoint, class, status, firstLine(b))
 	}
+	return b, nil
+}
+
+func (s *System) understand(what string, b []byte) ([]one, error) {
 	all, err := parse(b)
 	if err != nil {
-		return nil, fmt.Errorf("arc: %s: %w: cannot understand its answer to %s: %w", s.endpoint, batch.ErrTransient, path, err)
+		return nil, fmt.Errorf("arc: %s: %w: cannot understand its answer to %s: %w", s.endpoint, batch.ErrTransient, what, err)
 	}
 	return all, nil
 }
