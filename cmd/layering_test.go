@@ -58,6 +58,7 @@ var layers = []struct {
 	{"glidein/batch/sge", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/exec", []string{"protocol", "glidein/batch"}, "any batch system, through a program of the site's own"},
 	{"glidein/batch/globus", []string{"protocol", "glidein/batch"}, "one batch system"},
+	{"glidein/batch/ssh", []string{"protocol", "glidein/batch", "glidein/batch/exec"}, "any batch system on another machine, spoken to as plugins are"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/iceprod", []string{"protocol", "glidein"}, "writes the site's configuration, and checks it"},
 	{"glidein/unmonitored", []string{"protocol", "glidein/batch"}, "jobs straight to a batch system"},

@@ -62,6 +62,8 @@ type Queue struct {
 	Type string `toml:"type"`
 	// Endpoint is where the batch system is, for those that are not found by their tools.
 	Endpoint string `toml:"endpoint"`
+	// SSH is the machine that the batch system is spoken to from; empty is this one.
+	SSH Login `json:"-" toml:"ssh"`
 	// Name and Account are the batch system's queue (partition) and account.
 	Name    string `toml:"name"`
 	Account string `toml:"account"`
@@ -109,7 +111,9 @@ func (q *Queue) Section() string {
 }
 
 // Where tells batch systems apart: queues of which it is the same list the same jobs.
-func (q *Queue) Where() string { return strings.TrimSpace(q.Type + " " + q.Endpoint + q.Exec.where()) }
+func (q *Queue) Where() string {
+	return strings.TrimSpace(q.Type + " " + q.Endpoint + q.Exec.where() + " " + string(q.SSH))
+}
 
 // PBS is what its tools are not to be asked.
 type PBS struct {
@@ -188,6 +192,9 @@ func (s *Size) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// MarshalText writes a size as UnmarshalText reads it.
+func (s Size) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(s), 10), nil }
+
 // Duration is a span written as 24h or 90m.
 type Duration time.Duration
 
@@ -212,3 +219,6 @@ func (c *Config) Publishers() (trusted []protocol.PublisherKey, err error) {
 	}
 	return trusted, nil
 }
+
+// MarshalText writes a span as UnmarshalText reads it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }

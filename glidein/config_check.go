@@ -146,6 +146,11 @@ func (q *Queue) validate(common *Queue, say func(string, ...any)) {
 	if q.GPUs < 0 || q.GPUs > protocol.MaxGPUs {
 		say("gpus %d: want 0 to %d", q.GPUs, protocol.MaxGPUs)
 	}
+	if q.SSH != "" {
+		if err := q.SSH.Check(); err != nil {
+			say("%v", err)
+		}
+	}
 	q.Exec.validate(q.Type, &common.Exec, say)
 	for key, n := range map[string]int{"max_pilots": q.MaxPilots, "max_queued": q.MaxQueued, "per_pass": q.PerPass} {
 		if n < 0 {

@@ -1,6 +1,7 @@
 package glidein_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,10 +126,46 @@ func TestConfigMistakes(t *testing.T) {
 		"its name":      {"[queue]\ntype = \"local\"\n[queues.\"a b\"]\n[system]\npilot=\"PILOT\"\n", `queues."a b": want a name`},
 		"site's caps":   {"[site]\nper_pass = -1\n[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\n", `site.per_pass -1`},
 		"one's words":   {"[queue]\ntype = \"sge\"\n[queues.a]\ntype = \"slurm\"\n[queues.a.sge]\ngpu = \"g\"\n[system]\npilot=\"PILOT\"\n", `queues.a.sge: the queue is of the type "slurm"`},
+		"ssh":           {"[queue]\ntype = \"local\"\nssh = \"-oProxyCommand=x\"\n", "queue.ssh"},
+		"a port":        {"[queue]\ntype = \"local\"\nssh = \"host:22 x\"\n", "letters, digits"},
 		"directive":     {"[queue]\ntype = \"local\"\ndirectives=[\"a\\nb\"]\n[system]\npilot=\"PILOT\"\n", "one line"},
 	} {
 		if _, err := load(t, x.text); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v; want %q in it", name, err, x.want)
+		}
+	}
+}
+
+// TestQueueElsewhere is what a login node is told of a queue.
+func TestQueueElsewhere(t *testing.T) {
+	c, err := load(t, "[queue]\ntype = \"sge\"\nssh = \"ice@login.example.org:~/floe/\"\nmemory = \"2GB\"\nwalltime = \"90m\"\nsge.gpu = \"cards\"\n[system]\npilot = \"PILOT\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Queue.SSH; got.Host() != "ice@login.example.org" || got.Directory() != "floe" {
+		t.Errorf("host %q, directory %q", got.Host(), got.Directory())
+	}
+	text, err := json.Marshal(c.Queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got glidein.Queue
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := c.Queue
+	want.SSH = ""
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the queue there (-want +got):\n%s", d)
+	}
+	for text, dir := range map[string]string{"login": "floe", "login:/data/floe": "/data/floe", "a-b.c:x/y+z": "x/y+z"} {
+		if l := glidein.Login(text); l.Check() != nil || l.Directory() != dir {
+			t.Errorf("%s: directory %q, %v; want %q", text, l.Directory(), l.Check(), dir)
+		}
+	}
+	for _, bad := range []string{"", "@login", "-login", "a b", "login:", "login:-x", "login:a b", "login:$HOME", "login:a;b", "login:it's", "user@-x", "login:~", "login:a\nb"} {
+		if l := glidein.Login(bad); l.Check() == nil {
+			t.Errorf("ssh %q is taken: host %q, directory %q", bad, l.Host(), l.Directory())
 		}
 	}
 }

@@ -33,11 +33,12 @@ type fakeBatch struct {
 	twice      bool // lists every job twice
 	reasons    map[batch.State]string
 	removed    []batch.JobID
-	asked      int // how often Status was
+	asked      int    // how often Status was
+	far        string // the site's directory as jobs see it
 }
 
 func (f *fakeBatch) Properties() batch.Properties {
-	return batch.Properties{Name: "fake", MaxArray: f.maxArray, Lists: true}
+	return batch.Properties{Name: "fake", MaxArray: f.maxArray, Lists: true, Directory: f.far}
 }
 
 func (f *fakeBatch) WriteSubmitFile(jobs []batch.Job) (string, error) {
@@ -415,6 +416,25 @@ func TestSecondPassLeavesAtOnce(t *testing.T) {
 	defer lock.Unlock()
 	if _, err := p.Run(t.Context()); !errors.Is(err, glidein.ErrBusy) || len(c.asked) != 0 {
 		t.Errorf("pass under a held lock = %v, asked %d times", err, len(c.asked))
+	}
+}
+
+func TestScriptForJobsThatDoNotSeeTheSite(t *testing.T) {
+	p, b, c := newPass(t, 1, 1)
+	b.far, c.want = "/far/floe", 1
+	p.Config.System.Scratch, p.Config.System.Cache = filepath.Join(p.Config.Directory, "scratch"), "/shared/cache"
+	run(t, p)
+	script, err := os.ReadFile(filepath.Join(p.Config.Directory, "jobs", "floe-l1", "pilot.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"'--scratch' '/far/floe/scratch'", "'--cache' '/shared/cache'", "'--spool' '/far/floe/spool'", "'--hide' '/far/floe'"} {
+		if !strings.Contains(string(script), want) {
+			t.Errorf("script lacks %s:\n%s", want, script)
+		}
+	}
+	if strings.Contains(string(script), p.Config.Directory) {
+		t.Errorf("the script speaks of the site's directory:\n%s", script)
 	}
 }
 

@@ -1,6 +1,7 @@
 package glidein
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -102,16 +103,25 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 	for _, name := range names {
 		fmt.Fprintf(&b, "%s=%s\nexport %s\n", name, batch.Quote(c.Env[name]), name)
 	}
+	properties := q.system.Properties()
+	// What lies in our directory is in one of their own where jobs do not see it.
+	there := func(path string) string {
+		below, err := filepath.Rel(c.Directory, path)
+		if properties.Directory == "" || err != nil || !filepath.IsLocal(below) {
+			return path
+		}
+		return filepath.Join(properties.Directory, below)
+	}
 	args := []string{
 		"--ticket-file", ticketFile, // the job starts where it is
 		"--launch", string(launch),
-		"--scratch", c.System.Scratch,
-		"--cache", c.System.Cache,
-		"--spool", p.SpoolDir(),
+		"--scratch", there(c.System.Scratch),
+		"--cache", there(c.System.Cache),
+		"--spool", there(p.SpoolDir()),
 		"--cores", fmt.Sprint(q.Cores),
 		"--idle", time.Duration(c.System.Idle).String(),
 		"--isolation", c.System.Isolation,
-		"--hide", c.Directory, // the site's identity is in it
+		"--hide", there(c.Directory), // the site's identity is in it
 	}
 	if c.System.CacheQuota > 0 {
 		args = append(args, "--cache-quota", fmt.Sprint(int64(c.System.CacheQuota)))
@@ -154,10 +164,10 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 		args = append(args, "--card", card)
 	}
 	// A batch system that enforces its walltime tells the pilot itself.
-	if !q.system.Properties().Walltime {
+	if !properties.Walltime {
 		args = append(args, "--walltime", time.Duration(q.Walltime).String())
 	}
-	fmt.Fprintf(&b, "exec %s", batch.Quote(c.System.Pilot))
+	fmt.Fprintf(&b, "exec %s", batch.Quote(cmp.Or(properties.Pilot, there(c.System.Pilot))))
 	for _, a := range args {
 		b.WriteString(" " + batch.Quote(a))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"floe/glidein/batch"
 	"floe/glidein/batch/batchtest"
 	"floe/glidein/batch/exec"
+	"floe/glidein/batch/ssh"
 	"floe/protocol"
 
 	"github.com/spf13/cobra"
@@ -21,8 +23,24 @@ import (
 
 func batchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "batch", Short: "Try batch systems"}
-	c.AddCommand(batchTestCommand())
+	c.AddCommand(batchTestCommand(), batchServeCommand())
 	return c
+}
+
+// batchServeCommand is what a pass runs on a login node.
+func batchServeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Obey one order of a pass on another machine", Args: exactArgs(), Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ssh.Serve(c.Context(), c.InOrStdin(), c.OutOrStdout(), func(directory string, queue json.RawMessage) (batch.System, error) {
+				q := new(glidein.Queue)
+				if err := json.Unmarshal(queue, q); err != nil {
+					return nil, err
+				}
+				return newSystem(&glidein.Config{Directory: directory}, q)
+			})
+		},
+	}
 }
 
 func batchTestCommand() *cobra.Command {

@@ -30,6 +30,7 @@ import (
 	"floe/glidein/batch/pbs"
 	"floe/glidein/batch/sge"
 	"floe/glidein/batch/slurm"
+	"floe/glidein/batch/ssh"
 	"floe/protocol"
 	"floe/protocol/spool"
 	"floe/protocol/transport"
@@ -202,8 +203,28 @@ func runGlidein(c *cobra.Command) error {
 	return reachable(err)
 }
 
+// newFar is the batch system of a queue on another machine. The agent there makes it
+// of the same queue.
+func newFar(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
+	queue, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	floe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return ssh.New(batch.Tool{}, ssh.Config{
+		Host: q.SSH.Host(), There: q.SSH.Directory(), Directory: c.Directory, Floe: floe, Agent: []string{"batch", "serve"}, Pilot: c.System.Pilot,
+		Queue: queue, Name: q.Type, Mirror: []string{siteClusterFile}, Spool: "spool",
+	}), nil
+}
+
 // newSystem is the explicit list of batch systems.
 func newSystem(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
+	if q.SSH != "" {
+		return newFar(c, q)
+	}
 	switch q.Type {
 	case "arc":
 		return arc.New(q.Endpoint)

@@ -146,6 +146,9 @@ func (d *runDir) open(asked string) error {
 	if asked != "" && d.queue.Type != asked {
 		return usageErrorf("--batch %s: the configuration's queue is of the type %q", asked, d.queue.Type)
 	}
+	if d.queue.SSH != "" {
+		return usageErrorf("%s: the batch system of %s is behind ssh, which passes alone can use: call floe run on %s", d.file(runSiteFile), d.queue.Section(), d.queue.SSH.Host())
+	}
 	// A site's own directory has the jobs of its passes.
 	d.config.Directory = d.path
 	d.system, err = newSystem(d.config, d.queue)

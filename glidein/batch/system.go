@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -19,6 +20,15 @@ var (
 	// ErrUnknownJob: the batch system does not know the job.
 	ErrUnknownJob = errors.New("unknown batch job")
 )
+
+// Unknown is the error of a query that failed: whatever else it is, nothing is known
+// of the jobs.
+func Unknown(err error) error {
+	if errors.Is(err, ErrTransient) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrTransient, err)
+}
 
 // JobID is a job's name in the batch system.
 type JobID string
@@ -113,6 +123,10 @@ type Properties struct {
 	// Sends: a job's Files are sent along whatever their size, a program among them, to
 	// nodes that do not share our directories.
 	Sends bool
+	// Directory is what jobs have in place of the site's directory, and Pilot where the
+	// pilot program lies there; empty where they see those of the pass.
+	Directory string
+	Pilot     string
 }
 
 // System is one batch system, spoken to as the site's own user. Its methods are

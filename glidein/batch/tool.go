@@ -2,6 +2,7 @@ package batch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,10 @@ type Tool struct {
 	System string
 	// Env are variables for the tools, beside those of the pass.
 	Env []string
-	// Prefix is put before each command, such as ssh and a host.
+	// Prefix is put before each command.
 	Prefix []string
+	// Time is how long a call may take when the pass allows more; 0 is two minutes.
+	Time time.Duration
 }
 
 // Answer is what a tool said.
@@ -42,7 +45,8 @@ type Answer struct {
 // no answer at all: it could not be started, was killed, hung, or printed without
 // end. Any exit status is an answer; what it means is the caller's matter.
 func (t Tool) Run(ctx context.Context, stdin io.Reader, name string, args ...string) (*Answer, error) {
-	deadline, cancel := context.WithTimeout(ctx, toolTime)
+	limit := cmp.Or(t.Time, toolTime)
+	deadline, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	line := append(append([]string(nil), t.Prefix...), name)
 	line = append(line, args...)
@@ -65,7 +69,7 @@ func (t Tool) Run(ctx context.Context, stdin io.Reader, name string, args ...str
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %s: %w: no answer in the time of the pass: %w", t.System, a.Command, ErrTransient, ctx.Err())
 	case deadline.Err() != nil:
-		return nil, fmt.Errorf("%s: %s: %w: no answer in %v", t.System, a.Command, ErrTransient, toolTime)
+		return nil, fmt.Errorf("%s: %s: %w: no answer in %v", t.System, a.Command, ErrTransient, limit)
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, fmt.Errorf("%s: %w: there is no %s on the PATH of this pass (cron's is short: set PATH in the crontab)", t.System, ErrTransient, line[0])
 	case errors.As(err, &exit) && exit.Exited():

@@ -152,7 +152,7 @@ const perRequest = 1000
 func (s *System) Status(ctx context.Context, known []batch.Known) ([]batch.Entry, error) {
 	listed, err := s.list(ctx)
 	if err != nil {
-		return nil, transient(err)
+		return nil, batch.Unknown(err)
 	}
 	names := map[string]string{}
 	for _, k := range known {
@@ -173,7 +173,7 @@ func (s *System) Status(ctx context.Context, known []batch.Known) ([]batch.Entry
 	for some := range slices.Chunk(strange, perRequest) {
 		told, err := s.about(ctx, "info", some)
 		if err != nil {
-			return nil, transient(err)
+			return nil, batch.Unknown(err)
 		}
 		for _, j := range told {
 			names[j.ID] = j.Info.Activity.Name
@@ -183,7 +183,7 @@ func (s *System) Status(ctx context.Context, known []batch.Known) ([]batch.Entry
 	for some := range slices.Chunk(ids, perRequest) {
 		told, err := s.about(ctx, "status", some)
 		if err != nil {
-			return nil, transient(err)
+			return nil, batch.Unknown(err)
 		}
 		if len(told) < len(some) {
 			return nil, fmt.Errorf("arc: %s: %w: asked about %d jobs, told of %d", s.endpoint, batch.ErrTransient, len(some), len(told))
@@ -201,14 +201,6 @@ func (s *System) Status(ctx context.Context, known []batch.Known) ([]batch.Entry
 		}
 	}
 	return entries, nil
-}
-
-// transient is the error of a query: whatever it was, nothing is known.
-func transient(err error) error {
-	if errors.Is(err, batch.ErrTransient) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", batch.ErrTransient, err)
 }
 
 func stateOf(s string) batch.State {

@@ -7,7 +7,7 @@
 // the verb asks for:
 //
 //	verb               request                    answer
-//	properties                                    version, name, max_array, lists, gpus, walltime
+//	properties                                    version, name, max_array, lists, gpus, walltime, sends
 //	write-submit-file  jobs                       submit_file
 //	submit             jobs, submit_file          ids: one for each job, in their order
 //	status             known                      jobs

@@ -75,7 +75,7 @@ func serve(ctx context.Context, system batch.System, in io.Reader) (*Answer, err
 	switch r.Verb {
 	case VerbProperties:
 		p := system.Properties()
-		a.Properties = &Properties{Version: Version, Name: p.Name, MaxArray: p.MaxArray, Lists: p.Lists, GPUs: p.GPUs, Walltime: p.Walltime}
+		a.Properties = &Properties{Version: Version, Name: p.Name, MaxArray: p.MaxArray, Lists: p.Lists, GPUs: p.GPUs, Walltime: p.Walltime, Sends: p.Sends}
 	case VerbWrite:
 		a.SubmitFile, err = system.WriteSubmitFile(jobs)
 	case VerbSubmit:

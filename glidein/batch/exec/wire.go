@@ -94,6 +94,7 @@ type Properties struct {
 	Lists    bool   `json:"lists"`
 	GPUs     bool   `json:"gpus"`
 	Walltime bool   `json:"walltime"`
+	Sends    bool   `json:"sends"`
 }
 
 // Entry is batch.Entry.
