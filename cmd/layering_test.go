@@ -62,7 +62,8 @@ var layers = []struct {
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/iceprod", []string{"protocol", "glidein"}, "writes the site's configuration, and checks it"},
 	{"glidein/unmonitored", []string{"protocol", "glidein/batch"}, "jobs straight to a batch system"},
-	{"glidein", []string{"protocol", "cache", "glidein/batch"}, "one pass; verifies the pilot binary"},
+	{"glidein/relay", []string{"protocol", "protocol/transport"}, "carries what transport's clients ask for, by passes that transport draws"},
+	{"glidein", []string{"protocol", "protocol/transport", "cache", "glidein/batch", "glidein/relay"}, "one pass; verifies the pilot binary, watches over the relay"},
 
 	{"scripts/chaos", []string{"protocol", "protocol/transport"}, "drives the built programs, as a client does"},
 

@@ -147,6 +147,13 @@ type System struct {
 	CacheShare bool     `toml:"cache_share"`
 	CacheFrom  []string `toml:"cache_from"`
 	SiteCache  string   `toml:"site_cache"`
+	// Relay is the address, host:port, of the site's relay for nodes without a way out,
+	// which passes start and watch on this machine; empty wants none. RelayListen is where
+	// it listens, by default its port on all interfaces, and RelayStorage are addresses of
+	// storage that pilots reach through it.
+	Relay        string   `toml:"relay"`
+	RelayListen  string   `toml:"relay_listen"`
+	RelayStorage []string `toml:"relay_storage"`
 	// Idle is how long a pilot waits without work before it leaves.
 	Idle Duration `toml:"idle"`
 	// Isolation is whether payloads get namespaces of their own: auto (where a node

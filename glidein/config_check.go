@@ -94,6 +94,7 @@ func (c *Config) Validate() error {
 	if a := c.System.SiteCache; a != "" && !strings.HasPrefix(a, "https://") {
 		say("system.site_cache %q: want https://host:port", a)
 	}
+	c.System.checkRelay(say)
 	if _, err := os.Stat(c.System.Pilot); err != nil {
 		say("system.pilot: %v", err)
 	}

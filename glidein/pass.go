@@ -28,6 +28,8 @@ type Pass struct {
 	// Batch opens the batch system of a queue.
 	Batch       func(*Queue) (batch.System, error)
 	Coordinator Coordinator
+	// Program is the floe to start a relay with.
+	Program string
 	// Spool is where pilots of this site leave reports they could not deliver; nil
 	// when there is none.
 	Spool  Spool
@@ -82,6 +84,7 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 	if err := ledger.save(); err != nil {
 		return result, err
 	}
+	p.watchRelay(ctx, stations, result)
 	request := p.request(ledger, stations, result)
 	reply, err := p.Coordinator.Launch(ctx, request)
 	if err != nil {

@@ -23,6 +23,8 @@ type Result struct {
 	Queues  []QueueResult `json:"queues"`
 	Reports int           `json:"reports"`
 	Reasons []string      `json:"reasons,omitempty"`
+	// Relay says how the site's relay is, where it has one.
+	Relay string `json:"relay,omitempty"`
 	// SubmitFiles are the files that a dry run wrote, one for each queue.
 	SubmitFiles []string `json:"submit_files,omitempty"`
 }

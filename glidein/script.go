@@ -40,7 +40,7 @@ func (p *Pass) retire(l protocol.LaunchID) error {
 	if err := os.MkdirAll(ended, 0o700); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(dir, ticketFile)); err != nil {
+	if err := errors.Join(os.RemoveAll(filepath.Join(dir, ticketFile)), os.RemoveAll(filepath.Join(dir, relayPassFile))); err != nil {
 		return err
 	}
 	to := filepath.Join(ended, batch.JobName(l))
@@ -78,12 +78,16 @@ func (p *Pass) prepare(q *line, g protocol.LaunchGrant) (batch.Job, error) {
 	if err := os.WriteFile(filepath.Join(dir, ticketFile), []byte(g.Ticket+"\n"), 0o600); err != nil {
 		return batch.Job{}, err
 	}
+	secrets, err := p.relayPass(dir, g.Launch, q.Walltime)
+	if err != nil {
+		return batch.Job{}, err
+	}
 	script := filepath.Join(dir, "pilot.sh")
 	if err := os.WriteFile(script, []byte(p.script(q, g.Launch)), 0o700); err != nil {
 		return batch.Job{}, err
 	}
 	return batch.Job{
-		Launch: g.Launch, Directory: dir, Script: script, Files: []string{ticketFile},
+		Launch: g.Launch, Directory: dir, Script: script, Files: append(secrets, ticketFile),
 		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk), GPUs: q.GPUs,
 		Walltime: time.Duration(q.Walltime), Priority: q.Priority,
 		Queue: q.Name, Account: q.Account, Directives: q.Directives,
@@ -118,6 +122,7 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 		"--scratch", there(c.System.Scratch),
 		"--cache", there(c.System.Cache),
 		"--spool", there(p.SpoolDir()),
+		"--site-addresses", there(filepath.Join(c.Directory, addressesFile)),
 		"--cores", fmt.Sprint(q.Cores),
 		"--idle", time.Duration(c.System.Idle).String(),
 		"--isolation", c.System.Isolation,
@@ -135,6 +140,7 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 	if c.System.SiteCache != "" {
 		args = append(args, "--site-cache", c.System.SiteCache)
 	}
+	args = append(args, c.System.relayArgs()...)
 	for _, d := range c.System.Writable {
 		args = append(args, "--writable", d)
 	}

@@ -28,7 +28,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	lease := r.lease
 	a := &Attempt{
 		Lease: lease, Dir: filepath.Join(p.scratch, lease.ID.String()),
-		Mover: &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Temp: p.scratch, Logger: p.logger},
+		Mover: p.mover(lease),
 		Cache: p.cache,
 		Cores: granted.cores,
 		GPUs:  granted.gpus, Meter: p.meter, MaxOutput: p.config.MaxOutput, Pause: p.pause,
@@ -80,6 +80,15 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	if err := a.Clean(); err != nil {
 		a.Logger.Warn("attempt's directory stays", "err", err)
 	}
+}
+
+// mover moves the files of an attempt.
+func (p *Pilot) mover(lease *protocol.Lease) *stage.Mover {
+	m := &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Temp: p.scratch, Logger: p.logger}
+	if l, ok := p.link.(*Link); ok {
+		m.HTTP = l.Storage()
+	}
+	return m
 }
 
 // ended lets the loop ask for another task in the place of one whose payload is gone.

@@ -2,9 +2,11 @@ package pilot
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"floe/protocol"
+	"floe/protocol/transport"
 )
 
 // exchange speaks once; it is cut short when an attempt has something to say.
@@ -56,7 +58,7 @@ func (p *Pilot) add(r *protocol.ExchangeRequest) {
 	if r.Want > 0 {
 		r.Cached = p.held()
 	}
-	r.Cache = p.cacheFigures()
+	r.Cache, r.Way = p.cacheFigures(), p.way()
 	size := 0
 	for i := range r.Reports {
 		size += r.Reports[i].Size()
@@ -106,6 +108,19 @@ func progressSize(p *protocol.Progress) int {
 // lookEvery is how often a pilot looks at what the cache holds, which other
 // pilots of the node change, too.
 const lookEvery = time.Minute
+
+// way is how coordinators are reached, where they do not see it themselves.
+func (p *Pilot) way() *protocol.Way {
+	l, ok := p.link.(*Link)
+	if !ok {
+		return nil
+	}
+	rung, why := l.Way()
+	if rung <= transport.RungQUIC {
+		return nil
+	}
+	return &protocol.Way{Rung: rung.String(), Why: strings.ToValidUTF8(why[:min(len(why), protocol.MaxWhy)], "")}
+}
 
 // cacheFigures are what the cache has done, if the coordinators have not heard it.
 // Only the loop calls it.

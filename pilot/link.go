@@ -27,6 +27,7 @@ type Link struct {
 	client  *transport.Client
 	enroler *transport.Client
 	logger  *slog.Logger
+	storage *http.Client // for files; see Storage
 
 	mu   sync.Mutex
 	cert *tls.Certificate // guarded by mu
@@ -43,7 +44,14 @@ type LinkConfig struct {
 	Proxy   func(*http.Request) (*url.URL, error)
 	DialTCP func(ctx context.Context, network, address string) (net.Conn, error)
 	DialUDP func(ctx context.Context) (net.PacketConn, error)
-	Logger  *slog.Logger
+	// Relay is the pass for the site's relay; nil knows none. RelayStorage are addresses
+	// of storage, host:port, that are reached through it where there is no other way out.
+	Relay        *transport.RelayPass
+	RelayStorage []string
+	// Elsewhere returns addresses of coordinators that the site knows, for when nobody
+	// answers at those that the pilot knows; nil knows none.
+	Elsewhere func() []string
+	Logger    *slog.Logger
 }
 
 // NewLink draws the pilot's identity and key. It connects with the first call.
@@ -55,7 +63,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	l := &Link{id: protocol.NewPilotID(), ticket: c.Ticket, key: key, logger: c.Logger}
 	base := transport.ClientConfig{
 		Cluster: c.Ticket.Cluster, Addresses: c.Ticket.Addresses, Pins: []protocol.Digest{c.Ticket.Pin},
-		Proxy: c.Proxy, DialTCP: c.DialTCP, DialUDP: c.DialUDP, DisableQUIC: c.DisableQUIC, UserAgent: "floe-pilot/" + protocol.Version, Logger: c.Logger,
+		Proxy: c.Proxy, Relay: c.Relay, Elsewhere: c.Elsewhere, DialTCP: c.DialTCP, DialUDP: c.DialUDP, DisableQUIC: c.DisableQUIC, UserAgent: "floe-pilot/" + protocol.Version, Logger: c.Logger,
 	}
 	enrol := base
 	enrol.Door = transport.DoorEnrol
@@ -67,6 +75,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	if l.client, err = transport.NewClient(base); err != nil {
 		return nil, err
 	}
+	l.storage = l.storageClient(&c)
 	return l, nil
 }
 
@@ -76,8 +85,13 @@ func (l *Link) ID() protocol.PilotID { return l.id }
 // Key signs the pilot's reports.
 func (l *Link) Key() ed25519.PrivateKey { return l.key }
 
-// Rung is the way in use, for people.
-func (l *Link) Rung() string { return l.client.Rung().String() }
+// Way is the way in use, and why those before it did not stand.
+func (l *Link) Way() (rung transport.Rung, why string) {
+	if rung, why = l.client.Way(); rung == 0 {
+		return l.enroler.Way() // the pilot has only enrolled
+	}
+	return rung, why
+}
 
 // Close ends the connections.
 func (l *Link) Close() {

@@ -232,7 +232,8 @@ type Pilot struct {
 	Leases    []string  `json:"leases,omitempty" doc:"tasks it holds"`
 	Enrolled  int64     `json:"enrolled" doc:"unix milliseconds"`
 	LastSeen  int64     `json:"last_seen,omitempty" doc:"unix milliseconds; known to the leader only"`
-	Transport string    `json:"transport,omitempty" doc:"quic or tcp"`
+	Transport string    `json:"transport,omitempty" doc:"quic, tcp, proxy or relay"`
+	Why       string    `json:"transport_why,omitempty" doc:"why the ways before it were not taken"`
 	// Cache is nil until the pilot has spoken of it.
 	Cache *CacheFigures `json:"cache,omitempty" doc:"what the pilot's cache has done, in numbers and bytes; known to the leader only"`
 }

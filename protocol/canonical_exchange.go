@@ -330,6 +330,9 @@ func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	if e.Ahead != nil {
 		m.Item(13, e.Ahead)
 	}
+	if e.Way != nil {
+		m.Item(14, e.Way)
+	}
 }
 
 // ReadCanon implements canon.Readable.
@@ -365,6 +368,9 @@ func (e *ExchangeRequest) ReadCanon(r *canon.Reader) {
 		case 13:
 			e.Ahead = new(Ahead)
 			e.Ahead.ReadCanon(r)
+		case 14:
+			e.Way = new(Way)
+			e.Way.ReadCanon(r)
 		default:
 			r.Fail()
 		}

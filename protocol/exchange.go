@@ -112,6 +112,9 @@ type ExchangeRequest struct {
 	Cache *CacheFigures `cbor:"12,keyasint,omitempty"`
 	// Ahead asks for tasks beyond what is free; nil asks for none.
 	Ahead *Ahead `cbor:"13,keyasint,omitempty"`
+	// Way says how the pilot reaches coordinators and why not in a better way; nil where
+	// it is as the connection looks. It is leader memory, too.
+	Way *Way `cbor:"14,keyasint,omitempty"`
 }
 
 // Ahead asks for tasks that are to begin when others have ended, because those take

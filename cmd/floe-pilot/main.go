@@ -23,6 +23,7 @@ import (
 	"floe/pilot/payload"
 	"floe/pilot/payload/session"
 	"floe/protocol"
+	"floe/protocol/transport"
 
 	"github.com/spf13/cobra"
 )
@@ -85,6 +86,9 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.cacheFrom, "cache-from", nil, "cache directory of another user of this node, who shares it, to copy software from")
 	f.BoolVar(&o.cacheShare, "cache-share", false, "let other users of this node read the software in the cache")
 	f.StringVar(&o.siteCache, "site-cache", "", "address of the site's cache, https://host:port")
+	f.StringVar(&o.relayFile, "relay-file", "", "file with the pass for the site's relay, readable by its owner alone")
+	f.StringSliceVar(&o.relayStorage, "relay-storage", nil, "host:port of storage to reach through the site's relay where there is no other way out")
+	f.StringVar(&o.siteAddresses, "site-addresses", "", "file in which the site's passes keep the coordinators' addresses, for when all have moved")
 	f.IntVar(&o.cores, "cores", 0, "offer at most so many cores")
 	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
 	f.Int64Var(&o.disk, "disk", 0, "offer at most so much scratch disk, in bytes")
@@ -112,7 +116,8 @@ type options struct {
 	cores                                                                int
 	tags, hide, writable, publishers, cacheFrom, system                  []string
 	cacheShare                                                           bool
-	siteCache                                                            string
+	siteCache, relayFile, siteAddresses                                  string
+	relayStorage                                                         []string
 	gpuTest                                                              string
 	cards                                                                []string
 	walltime, idle                                                       time.Duration
@@ -134,6 +139,21 @@ func (o *options) run(ctx context.Context) error {
 	ticket, err := readTicket(o.ticketFile)
 	if err != nil {
 		return err
+	}
+	link := pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, RelayStorage: o.relayStorage}
+	hide := append([]string{o.ticketFile}, o.hide...)
+	if o.relayFile != "" {
+		hide = append(hide, o.relayFile)
+		text, err := readSecret("relay pass", o.relayFile)
+		if err == nil {
+			link.Relay, err = transport.ParseRelayPass(text)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.relayFile, err)
+		}
+	}
+	if o.siteAddresses != "" {
+		link.Elsewhere = func() []string { return pilot.SiteAddresses(o.siteAddresses) }
 	}
 	if o.scratch == "" {
 		o.scratch = filepath.Join(os.TempDir(), fmt.Sprintf("floe-%d", os.Getuid()))
@@ -165,34 +185,40 @@ func (o *options) run(ctx context.Context) error {
 		}
 		owner = &pilot.OwnerPolicy{}
 	}
+	link.Logger = logger
 	return pilot.Run(ctx, pilot.Config{
-		Link:   pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, Logger: logger},
+		Link:   link,
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
 		CacheFrom: o.cacheFrom, CacheShare: o.cacheShare, SiteCache: o.siteCache,
 		Offer: protocol.Resources{Cores: o.cores, Memory: protocol.ByteSize(o.memory), Disk: protocol.ByteSize(o.disk)},
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Claims: pilot.ClaimDir(), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
-		Isolation: isolation, Hidden: append([]string{o.ticketFile}, o.hide...), Writable: o.writable,
+		Isolation: isolation, Hidden: hide, Writable: o.writable,
 		Publishers: publishers, Owner: owner, System: system,
 	})
 }
 
-// readTicket takes only a file that nobody else can read: whoever has the ticket
-// can be a pilot of the site.
-func readTicket(file string) (protocol.Token, error) {
+// readSecret takes only a file that nobody else can read: whoever has what is in it can
+// be a pilot of the site.
+func readSecret(what, file string) (string, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return protocol.Token{}, err
+		return "", err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return protocol.Token{}, fmt.Errorf("ticket %s: mode %v lets others read it; chmod 600", file, info.Mode().Perm())
+		return "", fmt.Errorf("%s %s: mode %v lets others read it; chmod 600", what, file, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(file)
+	return string(text), err
+}
+
+func readTicket(file string) (protocol.Token, error) {
+	text, err := readSecret("ticket", file)
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	ticket, err := protocol.ParseToken(strings.TrimSpace(string(text)))
+	ticket, err := protocol.ParseToken(strings.TrimSpace(text))
 	if err != nil {
 		return ticket, fmt.Errorf("ticket %s: %w", file, err)
 	}

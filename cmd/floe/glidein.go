@@ -176,6 +176,9 @@ func runGlidein(c *cobra.Command) error {
 	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	pass := &glidein.Pass{Config: config, Logger: logger}
 	pass.Batch = func(q *glidein.Queue) (batch.System, error) { return newSystem(config, q) }
+	if pass.Program, err = os.Executable(); err != nil {
+		return err
+	}
 	pass.DryRun, _ = c.Flags().GetBool("dry-run")
 	if pass.Spool, err = spool.Open(pass.SpoolDir()); err != nil {
 		return err
@@ -274,6 +277,9 @@ func printPass(p *printer, r *glidein.Result) {
 	}
 	if r.Reports > 0 {
 		p.line("delivered %d reports", r.Reports)
+	}
+	if r.Relay != "" {
+		p.line("%s", visible(r.Relay))
 	}
 	for _, s := range append(r.Reasons, r.Refused...) {
 		p.line("%s", visible(s))

@@ -58,7 +58,7 @@ func newRoot() *cobra.Command {
 	add("work", submitCommand(), datasetsCommand(), datasetCommand(), jobsCommand(), jobCommand(), tasksCommand(),
 		logsCommand(), outputsCommand(), statisticsCommand(), waitCommand(), suspendCommand(), resumeCommand(), resetCommand(), explainCommand())
 	add("grid", initCommand(), coordinatorCommand(), glideinCommand(), batchCommand(), cacheCommand(), configCommand(), siteCommand(), sitesCommand(), pilotCommand(), pilotsCommand(),
-		nodeCommand(), nodesCommand(), softwareCommand(), clusterCommand(), tokenCommand(), userCommand(), actionsCommand())
+		nodeCommand(), nodesCommand(), softwareCommand(), clusterCommand(), tokenCommand(), userCommand(), actionsCommand(), relayCommand())
 	add("local", runCommand(), steeringCommand(), moduleCommand())
 	root.AddCommand(moduleStepCommand())
 	refuseUnknown(root)

@@ -104,6 +104,10 @@ type world struct {
 	// isolation is that of the site's payloads; none, unless said otherwise, because
 	// most tell of themselves by files beside their attempts.
 	isolation string
+	// space is the network namespace in which commands run; empty is the machine's.
+	space string
+	// far is the one in which pilots run; empty is space.
+	far string
 
 	submitting *submitting // nil unless somebody submits all the time
 }
@@ -119,7 +123,16 @@ type node struct {
 // newWorld founds a cluster of one coordinator, c1, and starts it.
 func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*node{}, isolation: "none"}
+	w := emptyWorld(t, t.TempDir())
+	c1 := w.place("c1", flags)
+	w.found(c1)
+	return w
+}
+
+// emptyWorld has no coordinators yet.
+func emptyWorld(t *testing.T, dir string) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, nodes: map[string]*node{}, isolation: "none"}
 	w.site = filepath.Join(w.dir, "site")
 	if os.Getenv("FLOE_TEST_LOG") != "" {
 		t.Cleanup(func() { t.Log(w.story()) })
@@ -129,19 +142,48 @@ func newWorld(t *testing.T, flags ...string) *world {
 			t.Fatal(err)
 		}
 	}
-	c1 := w.place("c1", flags)
-	w.token = filepath.Join(c1.dir, founderTokenFile)
+	w.token = filepath.Join(w.dir, "c1", founderTokenFile)
 	w.env = []string{
 		"FLOE_TOKEN_FILE=" + w.token, "PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "TMPDIR=" + filepath.Join(w.dir, "tmp"),
 	}
+	return w
+}
+
+// found founds the cluster with its first coordinator, c1, and starts it.
+func (w *world) found(c1 *node) {
+	w.t.Helper()
 	w.ok("init", c1.dir, "--name", "test", "--address", c1.address)
 	w.startNode("c1")
-	return w
+}
+
+// command is floe, in the world's namespace and environment.
+func (w *world) command(args ...string) *exec.Cmd {
+	program := filepath.Join(bin(w.t), "floe")
+	c := exec.Command(program, args...)
+	if w.space != "" {
+		c = exec.Command("nsenter", append([]string{"--net=/run/netns/" + w.space, program}, args...)...)
+	}
+	c.Env, c.Dir = w.env, w.dir
+	return c
+}
+
+// pilotProgram is what a site's pass starts as a pilot.
+func (w *world) pilotProgram() string {
+	program := filepath.Join(bin(w.t), "floe-pilot")
+	if w.far == "" {
+		return program
+	}
+	return w.write("pilot-"+w.far, fmt.Sprintf("#!/bin/sh\nexec nsenter --net=/run/netns/%s %s \"$@\"\n", w.far, program))
 }
 
 // place chooses where a coordinator lives.
 func (w *world) place(name string, flags []string) *node {
-	n := &node{dir: filepath.Join(w.dir, name), address: net.JoinHostPort("localhost", strconv.Itoa(freePorts(w.t)))}
+	return w.placeAt(name, net.JoinHostPort("localhost", strconv.Itoa(freePorts(w.t))), flags)
+}
+
+// placeAt says where a coordinator lives.
+func (w *world) placeAt(name, address string, flags []string) *node {
+	n := &node{dir: filepath.Join(w.dir, name), address: address}
 	n.args = append([]string{"coordinator", n.dir, "--address", n.address, "--timing", "loopback", "--lease", "10s"}, flags...)
 	w.nodes[name] = n
 	return n
@@ -165,7 +207,12 @@ func (w *world) startNode(name string, more ...string) {
 // join adds a coordinator to the cluster.
 func (w *world) join(name string) {
 	w.t.Helper()
-	w.place(name, nil)
+	w.joinAt(w.place(name, nil), name)
+}
+
+// joinAt is join for one that has its place.
+func (w *world) joinAt(_ *node, name string) {
+	w.t.Helper()
 	w.startNode(name, "--join", strings.TrimSpace(w.ok("token", "create", "coordinator", name)))
 }
 
@@ -211,8 +258,8 @@ func (w *world) start(name string, args ...string) *process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c := exec.Command(filepath.Join(bin(w.t), "floe"), args...)
-	c.Env, c.Stdout, c.Stderr, c.Dir = w.env, log, log, w.dir
+	c := w.command(args...)
+	c.Stdout, c.Stderr = log, log
 	return w.watch(c, log)
 }
 
@@ -284,9 +331,9 @@ func (w *world) floe(args ...string) result { return w.floeWith(nil, "", args...
 // floeWith is the same with more environment and standard input.
 func (w *world) floeWith(env []string, in string, args ...string) result {
 	w.t.Helper()
-	c := exec.Command(filepath.Join(bin(w.t), "floe"), args...)
+	c := w.command(args...)
 	var out, errs bytes.Buffer
-	c.Env, c.Stdin, c.Stdout, c.Stderr, c.Dir = append(slices.Clone(w.env), env...), strings.NewReader(in), &out, &errs, w.dir
+	c.Env, c.Stdin, c.Stdout, c.Stderr = append(slices.Clone(w.env), env...), strings.NewReader(in), &out, &errs
 	err := c.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -376,7 +423,7 @@ cache = %q
 idle = "60s"
 isolation = %q
 %s
-`, pilots, cores, queue, filepath.Join(bin(w.t), "floe-pilot"), filepath.Join(w.dir, "cache"), w.isolation, system)
+`, pilots, cores, queue, w.pilotProgram(), filepath.Join(w.dir, "cache"), w.isolation, system)
 	w.write(filepath.Join(filepath.Base(w.site), "site.toml"), config)
 	w.t.Cleanup(w.endPilots)
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -391,8 +438,8 @@ isolation = %q
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
-			c := exec.Command(filepath.Join(programs.dir, "floe"), "glidein", "--config", filepath.Join(w.site, "site.toml"), "--timeout", "20s")
-			c.Env, c.Stdout, c.Stderr = w.env, log, log
+			c := w.command("glidein", "--config", filepath.Join(w.site, "site.toml"), "--timeout", "20s")
+			c.Stdout, c.Stderr = log, log
 			_ = c.Run() // what went wrong is in the log; the next pass is soon
 			select {
 			case <-tick.C:

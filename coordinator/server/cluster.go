@@ -45,8 +45,8 @@ func (s *Server) describePilot(p *state.Pilot) protocol.Pilot {
 	for _, h := range p.Leases {
 		reply.Leases = append(reply.Leases, h.Task.String())
 	}
-	if seen, over := s.core.watch.presence(p.ID); !seen.IsZero() {
-		reply.LastSeen, reply.Transport = seen.UnixMilli(), over
+	if seen, over, why := s.core.watch.presence(p.ID); !seen.IsZero() {
+		reply.LastSeen, reply.Transport, reply.Why = seen.UnixMilli(), over, why
 		reply.Cache, _ = s.core.watch.caches(p.ID)
 	}
 	return reply

@@ -73,7 +73,7 @@ func (c *Core) Begin(now time.Time, caller *transport.Caller, request *protocol.
 	if err != nil {
 		return nil, err
 	}
-	c.watch.heard(now, pilot.ID, caller.Transport)
+	c.watch.heard(now, pilot.ID, caller.Transport, request.Way)
 	for i := range request.Progress {
 		c.watch.told(pilot.ID, &request.Progress[i])
 	}
@@ -347,7 +347,7 @@ func (x *Exchange) park() {
 func (x *Exchange) parkAgain(now time.Time) {
 	x.again = true
 	if x.park(); x.stage == stageLooking {
-		x.core.watch.heard(now, x.pilot.ID, x.transport)
+		x.core.watch.heard(now, x.pilot.ID, x.transport, x.request.Way)
 		x.stage = stageRenewing
 	}
 }
@@ -477,6 +477,11 @@ func checkExchange(r *protocol.ExchangeRequest) error {
 	for i := range r.Reports {
 		if n := len(r.Reports[i].Log); n > int(protocol.MaxReportLog) {
 			return protocol.Errorf(protocol.CodeTooLarge, "a report with a log of %d bytes, limit %d", n, protocol.MaxReportLog)
+		}
+	}
+	if r.Way != nil {
+		if err := r.Way.Check(); err != nil {
+			return protocol.Errorf(protocol.CodeBadRequest, "%v", err)
 		}
 	}
 	for _, t := range r.Logs {

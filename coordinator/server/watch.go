@@ -38,6 +38,7 @@ type watchedLease struct {
 type watchedPilot struct {
 	seen      time.Time
 	transport string
+	why       string // no better way was taken, by the pilot's word
 	leaving   bool
 	// cache is what it has said of its cache. What it had done before this coordinator
 	// led is known with its first word only, and not counted again.
@@ -128,11 +129,14 @@ func (w *watch) grace(now time.Time) {
 
 // heard notes a sign of life of a pilot. One that is not watched has just left, or
 // the watch of a new leader has not begun, which will count from then.
-func (w *watch) heard(now time.Time, pilot protocol.PilotID, transport string) {
+func (w *watch) heard(now time.Time, pilot protocol.PilotID, transport string, way *protocol.Way) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := w.pilots[pilot]; p != nil {
-		p.seen, p.transport = now, transport
+		p.seen, p.transport, p.why = now, transport, ""
+		if way != nil {
+			p.transport, p.why = way.Rung, way.Why
+		}
 	}
 }
 
@@ -212,13 +216,13 @@ func (w *watch) phase(id protocol.LeaseID) protocol.Phase {
 }
 
 // presence tells when a pilot was last heard of and over what.
-func (w *watch) presence(pilot protocol.PilotID) (seen time.Time, transport string) {
+func (w *watch) presence(pilot protocol.PilotID) (seen time.Time, transport, why string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := w.pilots[pilot]; p != nil {
-		return p.seen, p.transport
+		return p.seen, p.transport, p.why
 	}
-	return time.Time{}, ""
+	return time.Time{}, "", ""
 }
 
 // count is how many pilots are watched.

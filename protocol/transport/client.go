@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,16 +46,22 @@ type ClientConfig struct {
 	// DisableQUIC leaves the first rung out.
 	DisableQUIC bool
 	// Proxy finds the proxy for a request, as http.ProxyFromEnvironment does; nil
-	// leaves the last rung out.
+	// leaves its rung out. Relay is the pass for the site's relay; nil leaves the last
+	// rung out.
 	Proxy func(*http.Request) (*url.URL, error)
+	Relay *RelayPass
+	// Elsewhere returns addresses of coordinators that others know, as those that a
+	// site's passes have heard of. It is asked when nobody answers at the known ones;
+	// nil knows none.
+	Elsewhere func() []string
 	// HandshakeTimeout bounds one attempt on one rung; default 10 s.
 	HandshakeTimeout time.Duration
 	// HeadStart is how long a rung is tried before the next is tried beside it;
 	// default 500 ms. A lower rung is used only if it is ready first.
 	HeadStart time.Duration
-	// RetryQUIC is how long a lower rung is used before the ladder is climbed from
+	// RetryTop is how long a lower rung is used before the ladder is climbed from
 	// the top again; default 15 min.
-	RetryQUIC time.Duration
+	RetryTop time.Duration
 	// KeepAlive is how often an idle QUIC connection is kept open; default 25 s with
 	// a fifth of jitter.
 	KeepAlive time.Duration
@@ -75,6 +82,14 @@ func (c *ClientConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("door %v needs a certificate", c.Door))
 	}
 	return errors.Join(append(errs, checkAddresses(c.Addresses))...)
+}
+
+// top is the best rung that may be tried.
+func (c *ClientConfig) top() Rung {
+	if c.DisableQUIC {
+		return RungTCP
+	}
+	return RungQUIC
 }
 
 func checkAddresses(addresses []string) error {
@@ -110,6 +125,7 @@ type Client struct {
 	mu        sync.Mutex
 	announced []string // as SetAddresses was last given them
 	addresses []string // shuffled, so that pilots spread over coordinators
+	untried   []string // those of addresses that were only suggested, until they are tried
 	leader    string
 	// A leader that could not be reached from here is not preferred until then:
 	// followers forward.
@@ -118,7 +134,8 @@ type Client struct {
 	broken     string // address whose session broke last: it is tried last
 	current    *session
 	rung       Rung      // that worked last; 0 before any did
-	fellAt     time.Time // when the client last came to a rung below the first
+	why        string    // the rungs above did not
+	fellAt     time.Time // when the client last climbed from the top, and came to a lower rung
 	closed     bool
 
 	authorities []*x509.Certificate // of the last server that was verified by a pin
@@ -129,14 +146,14 @@ func NewClient(c ClientConfig) (*Client, error) {
 	setDefault(&c.Door, DoorPeople)
 	setDefault(&c.HandshakeTimeout, quicHandshake)
 	setDefault(&c.HeadStart, 500*time.Millisecond)
-	setDefault(&c.RetryQUIC, 15*time.Minute)
+	setDefault(&c.RetryTop, 15*time.Minute)
 	setDefault(&c.KeepAlive, quicKeepAlive*4/5+rand.N(quicKeepAlive*2/5))
 	setDefault(&c.UserAgent, "floe")
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("transport client: %w", err)
 	}
 	cl := &Client{config: c, connecting: make(chan struct{}, 1)}
-	cl.dialer = dialer{config: &cl.config, tls: clientTLS(&cl.config, cl.setAuthorities)}
+	cl.dialer = dialer{config: &cl.config, tls: clientTLS(&cl.config, cl.setAuthorities), suggested: cl.suggest}
 	if err := cl.SetAddresses(c.Addresses); err != nil {
 		return nil, fmt.Errorf("transport client: %w", err)
 	}
@@ -173,7 +190,7 @@ func (c *Client) SetAddresses(addresses []string) error {
 	if sameMembers(c.addresses, addresses) {
 		return nil
 	}
-	c.addresses = slices.Clone(addresses)
+	c.addresses, c.untried = slices.Clone(addresses), nil
 	rand.Shuffle(len(c.addresses), func(i, j int) {
 		c.addresses[i], c.addresses[j] = c.addresses[j], c.addresses[i]
 	})
@@ -217,6 +234,14 @@ func (c *Client) Rung() Rung {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rung
+}
+
+// Way returns the way in use, or the last that worked, and why those above did not when
+// they were last tried; zero and empty before any did.
+func (c *Client) Way() (rung Rung, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rung, c.why
 }
 
 // Address returns the coordinator that the session in use leads to; empty without
@@ -334,7 +359,7 @@ func (c *Client) use(cert *tls.Certificate) (*session, error) {
 		return nil, nil
 	}
 	alive := s.alive()
-	if !alive || s.cert != cert || s.rung != RungQUIC && c.retryQUICLocked() {
+	if !alive || s.cert != cert || s.rung > c.config.top() && c.retryTopLocked() {
 		if c.retireLocked(s); !alive {
 			c.brokeLocked(s)
 		}
@@ -344,9 +369,7 @@ func (c *Client) use(cert *tls.Certificate) (*session, error) {
 	return s, nil
 }
 
-func (c *Client) retryQUICLocked() bool {
-	return !c.config.DisableQUIC && time.Since(c.fellAt) >= c.config.RetryQUIC
-}
+func (c *Client) retryTopLocked() bool { return time.Since(c.fellAt) >= c.config.RetryTop }
 
 // release gives a session back; a broken one is not used again.
 func (c *Client) release(s *session, broken bool) {
@@ -393,13 +416,17 @@ func (c *Client) adopt(s *session) error {
 	}
 	before := c.rung
 	c.rung, c.current = s.rung, s
+	switch {
+	case s.climbed:
+		c.why, c.fellAt = s.why, time.Now()
+	case before != s.rung: // further down than what was remembered
+		c.why = strings.TrimPrefix(c.why+"; "+s.why, "; ")
+	}
+	why := c.why
 	if c.broken == s.address {
 		c.broken = ""
 	}
 	s.users++
-	if s.rung != RungQUIC {
-		c.fellAt = time.Now()
-	}
 	if c.leader != "" && c.leader != s.address {
 		c.deafLeader, c.deafUntil = c.leader, time.Now().Add(leaderDeaf)
 		c.leader = ""
@@ -408,10 +435,12 @@ func (c *Client) adopt(s *session) error {
 	log := c.config.Logger.With("rung", s.rung.String(), "address", s.address)
 	switch {
 	case before == s.rung:
+	case s.rung == RungRelay:
+		log.Warn("no way out from here, using the site's relay", "err", why)
 	case s.rung == RungProxy:
-		log.Warn("direct connections blocked, using proxy")
+		log.Warn("direct connections blocked, using proxy", "err", why)
 	case s.rung == RungTCP && !c.config.DisableQUIC:
-		log.Warn("udp blocked, using tcp")
+		log.Warn("udp blocked, using tcp", "err", why)
 	default:
 		log.Info("connected")
 	}

@@ -95,7 +95,7 @@ func TestClientReturnsToQUIC(t *testing.T) {
 	var blocked atomic.Bool
 	blocked.Store(true)
 	cl := newTestClient(t, ca, s, func(c *ClientConfig) {
-		c.RetryQUIC, c.HeadStart = time.Nanosecond, 10*time.Second
+		c.RetryTop, c.HeadStart = time.Nanosecond, 10*time.Second
 		c.DialUDP = func(context.Context) (net.PacketConn, error) {
 			if blocked.Load() {
 				return nil, errors.New("no route")

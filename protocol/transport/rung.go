@@ -23,9 +23,10 @@ const (
 	RungQUIC  Rung = iota + 1 // HTTP/3 over UDP
 	RungTCP                   // HTTP/2 over TCP
 	RungProxy                 // HTTP/2 through HTTP CONNECT
+	RungRelay                 // HTTP/2 through the site's relay
 )
 
-var rungs = [...]string{"", "quic", "tcp", "proxy"}
+var rungs = [...]string{"", "quic", "tcp", "proxy", "relay"}
 
 func (r Rung) String() string {
 	if int(r) >= len(rungs) {
@@ -38,6 +39,8 @@ func (r Rung) String() string {
 type session struct {
 	address string
 	rung    Rung
+	climbed bool             // from the top of the ladder
+	why     string           // the rungs above that were tried did not stand
 	cert    *tls.Certificate // shown to the server; nil without
 	trip    http.RoundTripper
 	alive   func() bool
@@ -50,8 +53,9 @@ type session struct {
 
 // dialer makes sessions. One UDP socket serves all QUIC connections of a client.
 type dialer struct {
-	config *ClientConfig
-	tls    *tls.Config
+	config    *ClientConfig
+	tls       *tls.Config
+	suggested func(addresses []string) // hears what relays say of coordinators' addresses
 
 	mu   sync.Mutex
 	udp  net.PacketConn
