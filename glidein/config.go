@@ -74,6 +74,9 @@ type Queue struct {
 	MaxPilots int `toml:"max_pilots"`
 	MaxQueued int `toml:"max_queued"`
 	PerPass   int `toml:"per_pass"`
+	// Ramp is by how much a pass lets the queue grow: by one part in so many of what
+	// runs, and by a few in any case.
+	Ramp int `toml:"ramp"`
 	// Cores, Memory, Disk, GPUs and Walltime are the shape of one pilot job.
 	Cores    int      `toml:"cores"`
 	Memory   Size     `toml:"memory"`

@@ -18,7 +18,8 @@ import (
 // because a broken site then wastes little.
 const (
 	defaultMaxQueued = 10
-	defaultPerPass   = 10
+	defaultPerPass   = 100
+	defaultRamp      = 3
 	defaultIdle      = Duration(10 * time.Minute)
 	defaultWalltime  = Duration(24 * time.Hour)
 )
@@ -58,6 +59,9 @@ func (q *Queue) fill() {
 	}
 	if q.PerPass == 0 {
 		q.PerPass = defaultPerPass
+	}
+	if q.Ramp == 0 {
+		q.Ramp = defaultRamp
 	}
 	if q.Walltime == 0 {
 		q.Walltime = defaultWalltime
@@ -153,7 +157,7 @@ func (q *Queue) validate(common *Queue, say func(string, ...any)) {
 		}
 	}
 	q.Exec.validate(q.Type, &common.Exec, say)
-	for key, n := range map[string]int{"max_pilots": q.MaxPilots, "max_queued": q.MaxQueued, "per_pass": q.PerPass} {
+	for key, n := range map[string]int{"max_pilots": q.MaxPilots, "max_queued": q.MaxQueued, "per_pass": q.PerPass, "ramp": q.Ramp} {
 		if n < 0 {
 			say("%s %d: want a number above 0", key, n)
 		}

@@ -24,6 +24,8 @@ type Ledger struct {
 	path string
 	// Jobs are the pilot jobs that may exist.
 	Jobs map[protocol.LaunchID]*Launched `json:"jobs"`
+	// Ended are those that are gone, until a coordinator has been told.
+	Ended []protocol.EndedLaunch `json:"ended,omitempty"`
 }
 
 // Launched is one pilot job.
@@ -37,8 +39,24 @@ type Launched struct {
 	Leader    protocol.LaunchID `json:"leader,omitempty"`
 	Index     int               `json:"index,omitempty"`
 	Submitted time.Time         `json:"submitted"`
+	// Running is since when passes see it running, Stray since when no coordinator knows
+	// its launch lease.
+	Running time.Time `json:"running,omitzero"`
+	Stray   time.Time `json:"stray,omitzero"`
+	// Removed says that a pass has asked the batch system to end it, Refused why the batch
+	// system did not take it.
+	Removed bool   `json:"removed,omitempty"`
+	Refused string `json:"refused,omitempty"`
 
 	seen batch.State // in this pass; zero for one that no batch system has
+}
+
+// runs is how long passes have seen it run.
+func (j *Launched) runs() protocol.Seconds {
+	if j.seen != batch.Running || j.Running.IsZero() {
+		return 0
+	}
+	return protocol.SecondsOf(time.Since(j.Running))
 }
 
 // openLedger reads the ledger; a missing file is an empty one.

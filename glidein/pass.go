@@ -97,7 +97,8 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 			p.Logger.Warn("reports delivered stay in the spool", "err", err)
 		}
 	}
-	p.remove(ctx, ledger, stations, reply.Remove, result)
+	ledger.Ended = nil // it has been told
+	p.remove(ctx, ledger, stations, append(reply.Remove, ledger.strays(reply.Strays, result)...), result)
 	err = p.submit(ctx, ledger, stations, reply.Grants, result)
 	return result, errors.Join(batchErr, err, ledger.save())
 }

@@ -123,6 +123,11 @@ func (s *station) count(j *Launched, state batch.State, result *Result) {
 	}
 }
 
+// rampStart is by how many a queue may grow in one pass in any case. With a third of
+// what runs, which is the default, it takes a few passes to fill a site, and a site
+// that is broken wastes few. Source: research/grid-peers.md B3.
+const rampStart = 10
+
 // room sets how many more pilot jobs the caps allow in each queue in this pass.
 // Held jobs count: a queue whose jobs are held is not given more of them.
 func (p *Pass) room(stations []*station) {
@@ -139,6 +144,9 @@ func (p *Pass) room(stations []*station) {
 			}
 			if l.PerPass < r.Room {
 				r.Room, r.Bound = l.PerPass, "per_pass"
+			}
+			if n := max(rampStart, r.Running/max(1, l.Ramp)); n < r.Room {
+				r.Room, r.Bound = n, "ramp"
 			}
 			r.Room = max(0, r.Room)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"floe/glidein/batch"
 	"floe/protocol"
@@ -59,6 +60,9 @@ func (p *Pass) reconcile(ctx context.Context, ledger *Ledger, s *station, result
 			continue // listed twice
 		}
 		known.BatchID, known.System, known.seen = e.ID, s.where, e.State
+		if e.State == batch.Running && known.Running.IsZero() {
+			known.Running = time.Now()
+		}
 		result.wait(e)
 		s.count(known, e.State, result)
 	}
@@ -84,6 +88,7 @@ func (p *Pass) retireEnded(ledger *Ledger, stations []*station, result *Result) 
 			lost[j.System]++
 		}
 		result.Ended = append(result.Ended, launch)
+		ledger.Ended = append(ledger.Ended, p.obituary(launch, j, ledger.at(j, stations) == nil))
 		delete(ledger.Jobs, launch)
 		if p.DryRun {
 			continue
@@ -100,23 +105,34 @@ func (p *Pass) retireEnded(ledger *Ledger, stations []*station, result *Result) 
 	slices.Sort(result.Adopted)
 }
 
+// obituary says how a job ended, as far as the pass can know.
+func (p *Pass) obituary(launch protocol.LaunchID, j *Launched, forgotten bool) protocol.EndedLaunch {
+	e := protocol.EndedLaunch{Launch: launch}
+	switch {
+	case forgotten:
+		e.How, e.Reason = protocol.LaunchRemoved, "no queue of the site is in its batch system any more"
+	case j.Refused != "":
+		e.How, e.Reason = protocol.LaunchRefused, j.Refused
+	case j.Removed:
+		e.How, e.Reason = protocol.LaunchRemoved, "a pass removed it"
+	case j.BatchID == "":
+		e.How, e.Reason = protocol.LaunchUnknown, "its submission was not answered, and the batch system does not have it"
+	default:
+		e.Reason = lastWords(p.jobDir(launch))
+	}
+	return e
+}
+
 // request says what is here and how much room there is.
 func (p *Pass) request(ledger *Ledger, stations []*station, result *Result) *protocol.LaunchRequest {
-	r := &protocol.LaunchRequest{Version: protocol.Version, Ended: result.Ended}
-	if p.Spool != nil {
-		reports, err := p.Spool.Pending(protocol.MaxReports)
-		if err != nil {
-			p.Logger.Warn("spool not read", "err", err)
-		}
-		r.Reports = reports
-	}
+	r := &protocol.LaunchRequest{Version: protocol.Version, Ended: ledger.Ended}
 	silent := map[string]bool{}
 	for _, s := range stations {
 		silent[s.where] = s.err != nil
 	}
 	for launch, job := range ledger.Jobs {
 		r.Known = append(r.Known, protocol.KnownLaunch{
-			Launch: launch, BatchID: string(job.BatchID), Running: job.seen == batch.Running, Unseen: silent[job.System],
+			Launch: launch, BatchID: string(job.BatchID), Running: job.seen == batch.Running, Unseen: silent[job.System], For: job.runs(),
 		})
 	}
 	slices.SortFunc(r.Known, func(a, b protocol.KnownLaunch) int { return strings.Compare(string(a.Launch), string(b.Launch)) })
@@ -138,7 +154,37 @@ func (p *Pass) request(ledger *Ledger, stations []*station, result *Result) *pro
 			}
 		}
 	}
+	if p.Spool != nil {
+		reports, err := p.Spool.Pending(protocol.MaxReports)
+		if err != nil {
+			p.Logger.Warn("spool not read", "err", err)
+		}
+		r.Reports = fitting(reports, protocol.MaxExchangeBytes-sizeOf(r))
+	}
 	return r
+}
+
+// sizeOf is what a request takes on the wire at most, without its reports.
+func sizeOf(r *protocol.LaunchRequest) int {
+	size := 32 << 10 // the shapes, and room to spare
+	for i := range r.Known {
+		size += len(r.Known[i].Launch) + len(r.Known[i].BatchID) + 24
+	}
+	for i := range r.Ended {
+		size += len(r.Ended[i].Launch) + len(r.Ended[i].Reason) + 24
+	}
+	return size
+}
+
+// fitting are the first reports, as many as go into size. The others go with the next
+// pass.
+func fitting(reports []protocol.SignedReport, size int) []protocol.SignedReport {
+	for i := range reports {
+		if size -= len(reports[i].Body) + len(reports[i].Signature) + 24; size < 0 {
+			return reports[:i]
+		}
+	}
+	return reports
 }
 
 func cut(s string, n int) string {

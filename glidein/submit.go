@@ -26,8 +26,35 @@ func (p *Pass) remove(ctx context.Context, ledger *Ledger, stations []*station, 
 			p.Logger.Warn("pilot job not removed", "launch", launch, "batch_id", job.BatchID, "err", err)
 			continue
 		}
+		job.Removed = true
 		result.Removed = append(result.Removed, launch)
 	}
+}
+
+// strayPatience is how long a pilot job may run of which no coordinator knows the
+// launch lease. Its pilot has left, and has yet to clean up; or nobody lets it in.
+const strayPatience = time.Hour
+
+// strays notes which jobs run of which no coordinator knows, and returns those that
+// have for too long.
+func (l *Ledger) strays(launches []protocol.LaunchID, result *Result) (remove []protocol.LaunchID) {
+	for launch, j := range l.Jobs {
+		if !slices.Contains(launches, launch) {
+			j.Stray = time.Time{}
+			continue
+		}
+		if j.Stray.IsZero() {
+			j.Stray = time.Now()
+		}
+		if time.Since(j.Stray) >= strayPatience {
+			remove = append(remove, launch)
+		}
+	}
+	if len(remove) > 0 {
+		result.Reasons = append(result.Reasons, fmt.Sprintf("%d pilot jobs are removed that have been running for %v without a launch lease", len(remove), strayPatience))
+	}
+	slices.Sort(remove)
+	return remove
 }
 
 // submit turns launch leases into pilot jobs, queue by queue, never more than the
@@ -71,6 +98,9 @@ func (p *Pass) submitLine(ctx context.Context, ledger *Ledger, l *line, grants [
 		err := p.submitTogether(ctx, ledger, l, some, result)
 		if errors.Is(err, batch.ErrRefused) {
 			// They stay in the ledger: the next pass finds no such jobs and says so.
+			for _, g := range some {
+				ledger.Jobs[g.Launch].Refused = cut(err.Error(), protocol.MaxEvidence)
+			}
 			result.Refused = append(result.Refused, fmt.Sprintf("%s: %s: %v", l.Shape(), some[0].Launch, err))
 			p.Logger.Error("batch system refused a pilot job", "queue", l.Shape(), "launch", some[0].Launch, "jobs", len(some), "err", err)
 			return nil // the next ones would be refused, too

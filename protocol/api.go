@@ -269,6 +269,48 @@ type Explanation struct {
 	Fit    uint64    `json:"fit" doc:"of which could run it by what they have in all"`
 }
 
+// SiteExplanation says what a site offers, what is launched there, and why no more.
+type SiteExplanation struct {
+	Site     SiteID             `json:"site"`
+	State    string             `json:"state"`
+	LastPass int64              `json:"last_pass,omitempty" doc:"unix milliseconds; zero where the leader has heard of none"`
+	Lines    []string           `json:"lines" doc:"sentences, most decisive first"`
+	Shapes   []ShapeExplanation `json:"shapes" doc:"kinds of pilot jobs, as the last pass told them, and others that the record knows"`
+}
+
+// ShapeExplanation is one kind of pilot job of a site.
+type ShapeExplanation struct {
+	Name string `json:"name"`
+	// Offer and what follows until BatchError are as the last pass told; Offer is nil
+	// for a shape that it did not.
+	Offer      *Resources `json:"offer,omitempty"`
+	Running    uint32     `json:"running" doc:"pilot jobs in the batch system"`
+	Queued     uint32     `json:"queued"`
+	Held       uint32     `json:"held"`
+	Room       uint32     `json:"room" doc:"how many more the caps of the site allow in a pass"`
+	Bound      string     `json:"bound,omitempty" doc:"the cap"`
+	BatchError string     `json:"batch_error,omitempty"`
+
+	Fit     uint64 `json:"fit" doc:"queued tasks that such a pilot could run"`
+	Left    uint64 `json:"left" doc:"of which no pilot that comes or had no task yet will take"`
+	Coming  uint64 `json:"coming" doc:"pilot jobs that have not enrolled"`
+	Waiting uint64 `json:"waiting" doc:"pilots that had no task yet"`
+	Wanted  uint64 `json:"wanted" doc:"more pilots wanted for what is left"`
+
+	Allowance uint32 `json:"allowance" doc:"how many may be unproven at once"`
+	Unproven  uint32 `json:"unproven" doc:"launched, and their pilots had no task yet"`
+	Launched  uint64 `json:"launched" doc:"pilot jobs there ever were"`
+	Proven    uint64 `json:"proven" doc:"whose pilots were given a task"`
+	Died      uint64 `json:"died" doc:"that ended before their pilots were given one"`
+	Refused   uint64 `json:"refused" doc:"by the batch system"`
+	Vain      uint64 `json:"vain" doc:"whose pilots left without a task though tasks waited that they were launched for"`
+	Reason    string `json:"reason,omitempty" doc:"why the last one came to nothing"`
+	Failed    int64  `json:"failed,omitempty" doc:"when it did, unix milliseconds"`
+	NextProbe int64  `json:"next_probe,omitempty" doc:"seconds until one more is tried"`
+
+	Lines []string `json:"lines" doc:"sentences, most decisive first"`
+}
+
 // TokenRequest is POST /v1/tokens: an invitation for a site or a coordinator,
 // or a token for a person.
 type TokenRequest struct {

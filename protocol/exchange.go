@@ -251,14 +251,36 @@ type LaunchRequest struct {
 	Reports []SignedReport `cbor:"3,keyasint,omitempty"`
 	// 4 was BatchError of the whole site.
 	Version string `cbor:"5,keyasint"`
-	// Ended are launch leases whose pilot jobs are gone from the batch system, or
-	// were never accepted by it; their demand is free again.
-	Ended []LaunchID `cbor:"6,keyasint,omitempty"`
+	// 6 was Ended without reasons.
 	// Room bounds what is granted of all shapes together, where the caps of the site
 	// are narrower than those of its shapes, and Bound is the cap; 0 is no bound.
 	Room  uint32 `cbor:"7,keyasint,omitempty"`
 	Bound string `cbor:"8,keyasint,omitempty"`
+	// Ended are launch leases whose pilot jobs are gone from the batch system, or
+	// were never accepted by it; their demand is free again.
+	Ended []EndedLaunch `cbor:"9,keyasint,omitempty"`
 }
+
+// EndedLaunch is a launch lease that has no pilot job any more.
+type EndedLaunch struct {
+	Launch LaunchID  `cbor:"1,keyasint" json:"launch"`
+	How    LaunchEnd `cbor:"2,keyasint,omitempty" json:"how,omitempty"`
+	// Reason is in the words of the batch system or the last ones of the pilot; at most
+	// MaxEvidence bytes.
+	Reason string `cbor:"3,keyasint,omitempty" json:"reason,omitempty"`
+}
+
+// LaunchEnd is how a pilot job ended, as far as a pass can know.
+type LaunchEnd uint8
+
+// The ways. A pilot job that ended before its pilot was given a task is held against
+// its shape, and so is one that was refused.
+const (
+	LaunchGone    LaunchEnd = iota // the batch system has it no more
+	LaunchRefused                  // the batch system did not take it
+	LaunchRemoved                  // the pass, or a person by way of it, removed it
+	LaunchUnknown                  // its submission was not answered, and it is not there
+)
 
 // MaxShapes bounds the shapes of one pass.
 const MaxShapes = 64
@@ -286,6 +308,8 @@ type KnownLaunch struct {
 	Running bool     `cbor:"3,keyasint,omitempty"`
 	// Unseen says that its batch system could not be asked whether it is still there.
 	Unseen bool `cbor:"4,keyasint,omitempty"`
+	// For is how long it has been running, as far as the passes saw.
+	For Seconds `cbor:"5,keyasint,omitempty"`
 }
 
 // LaunchGrant reserves demand for one pilot job.
@@ -306,6 +330,9 @@ type LaunchReply struct {
 	Reasons   []string       `cbor:"3,keyasint,omitempty"`
 	Answers   []ReportAnswer `cbor:"4,keyasint,omitempty"`
 	Addresses []string       `cbor:"5,keyasint,omitempty"`
+	// Strays run, and their launch lease is not known: their pilot has left, or was of
+	// another cluster.
+	Strays []LaunchID `cbor:"6,keyasint,omitempty"`
 }
 
 // JoinRequest turns a one-use join token into a site's certificate

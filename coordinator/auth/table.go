@@ -42,6 +42,7 @@ var Table = []Rule{
 	{Pattern: "GET /v1/pilots", Any: People},
 	{Pattern: "POST /v1/pilots/{pilot}/actions", Any: Operators},
 	{Pattern: "GET /v1/sites", Any: People},
+	{Pattern: "GET /v1/sites/{site}/explain", Any: People},
 	{Pattern: "POST /v1/sites/{site}/actions", Any: Operators},
 	{Pattern: "GET /v1/nodes", Any: People},
 	{Pattern: "POST /v1/sites/{site}/nodes", Any: Operators},

@@ -64,8 +64,8 @@ func (s *Server) sites(context.Context, *struct{}) (*body[protocol.SitePage], er
 			case x.Suspended:
 				site.State = "suspended"
 			}
-			if at := s.passes.of(x.ID); !at.IsZero() {
-				site.LastPass = at.UnixMilli()
+			if seen := s.passes.of(x.ID); seen != nil {
+				site.LastPass = seen.at.UnixMilli()
 			}
 			reply.Sites = append(reply.Sites, site)
 		}

@@ -84,7 +84,7 @@ func saysOfItself(p *protocol.Progress) string {
 func (s *Server) sayFit(e *state.Explanation, say func(string, ...any)) {
 	switch {
 	case e.Pilots == 0:
-		say("no pilot is there; the next glidein pass of a site will be asked for one")
+		say("no pilot is there")
 	case e.Fit > 0:
 		say("%d of %d pilots could run it; it waits for one of them to have room", e.Fit, e.Pilots)
 	default:
@@ -98,6 +98,9 @@ func (s *Server) sayFit(e *state.Explanation, say func(string, ...any)) {
 		default:
 			say("%d pilots lack: %v", n, what)
 		}
+	}
+	if e.Fit == 0 {
+		s.Record.Read(func(m *state.Machine) { s.sayLaunch(m, e, say) })
 	}
 }
 

@@ -2,8 +2,8 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,25 +12,48 @@ import (
 	"floe/protocol/transport"
 )
 
-// passes remembers when each site's glidein last asked.
+// passes remembers the last pass of each site. A new leader knows of none.
 type passes struct {
 	mu   sync.Mutex
-	last map[protocol.SiteID]time.Time // guarded by mu
+	last map[protocol.SiteID]*passSeen // guarded by mu; never changed
 }
 
-func (p *passes) heard(site protocol.SiteID) {
+// passSeen is what a site's last pass told.
+type passSeen struct {
+	at      time.Time
+	shapes  []protocol.LaunchShape
+	room    uint64 // of all shapes together
+	bound   string // by which cap, empty where those of the shapes are narrower
+	version string
+}
+
+func (p *passes) heard(site protocol.SiteID, seen *passSeen) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == nil {
-		p.last = map[protocol.SiteID]time.Time{}
+		p.last = map[protocol.SiteID]*passSeen{}
 	}
-	p.last[site] = time.Now()
+	p.last[site] = seen
 }
 
-func (p *passes) of(site protocol.SiteID) time.Time {
+// of is the last pass of a site, nil where none was heard of.
+func (p *passes) of(site protocol.SiteID) *passSeen {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.last[site]
+}
+
+// kinds are the shapes as pilot jobs that may be launched.
+func (p *passSeen) kinds() []state.Launchable {
+	all := make([]state.Launchable, len(p.shapes))
+	for i := range p.shapes {
+		s := &p.shapes[i]
+		all[i] = state.Launchable{Name: s.Name, Offer: s.Offer, Room: uint64(s.Room)}
+		if s.BatchError != "" {
+			all[i].Room = 0
+		}
+	}
+	return all
 }
 
 // launch answers a glidein pass (protocol.LaunchRequest).
@@ -56,38 +79,81 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 		return nil, err
 	}
 	site := record.ID
-	s.passes.heard(site)
+	if err := checkShapes(request.Shapes); err != nil {
+		return nil, err
+	}
+	seen := seenOf(request)
+	seen.at = time.Now()
+	s.passes.heard(site, seen)
 	reply := new(protocol.LaunchReply)
 	reply.Answers = s.admitReports(ctx, site, request.Reports)
 	reply.Addresses, _ = s.addresses()
-	if len(request.Ended) > 0 {
-		if _, err := s.propose(ctx, &state.EndLaunches{Site: site, Launches: request.Ended, Reason: "its pilot job is gone"}); err != nil {
-			return nil, err
+
+	p := Launching{Site: site, Request: request, seen: seen}
+	for _, step := range []func(*state.Machine) []state.Command{p.Ends, p.Surplus} {
+		var ends []state.Command
+		s.Record.Read(func(m *state.Machine) { ends = step(m) })
+		for _, c := range ends {
+			if _, err := s.propose(ctx, c); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if err := s.endForgotten(ctx, site, request.Known); err != nil {
-		return nil, err
-	}
-	reply.Remove = s.orphans(site, request.Known)
-	if record.Suspended {
-		reply.Reasons = []string{"nothing launched: an operator suspended this site"}
-		return reply, nil
 	}
 	for i := range request.Shapes {
-		shape := &request.Shapes[i]
-		if request.Room > 0 {
-			shape.Room = min(shape.Room, request.Room-min(request.Room, uint32(len(reply.Grants))))
+		if x := &request.Shapes[i]; x.BatchError != "" {
+			s.Logger.Warn("a site's batch system does not answer", "site", site, "shape", x.Name, "err", x.BatchError)
 		}
-		if shape.BatchError != "" {
-			s.Logger.Warn("a site's batch system does not answer", "site", site, "shape", shape.Name, "err", shape.BatchError)
-			reply.Reasons = append(reply.Reasons, fmt.Sprintf("shape %s: nothing launched, the batch system does not answer", shape.Name))
-			continue
+	}
+	var grants *state.GrantLaunches
+	s.Record.Read(func(m *state.Machine) {
+		p.Remove(m, reply)
+		grants, reply.Grants = p.Grants(m, s.Timing.Launch, func() protocol.Token { return s.newToken(protocol.TokenPilot) })
+		reply.Reasons = append(p.reasons(m), reply.Reasons...)
+	})
+	if grants != nil {
+		_, err := s.propose(ctx, grants)
+		if protocol.CodeOf(err) == protocol.CodeConflict { // one has come to nothing just now
+			reply.Grants, err = nil, nil
+			reply.Reasons = append(reply.Reasons, "nothing launched: "+err.Error())
 		}
-		if err := s.grantLaunches(ctx, site, shape, reply); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
 	return reply, nil
+}
+
+// checkShapes refuses shapes that cannot be told apart.
+func checkShapes(shapes []protocol.LaunchShape) error {
+	for i := range shapes {
+		name := shapes[i].Name
+		if err := protocol.CheckName("shape", name); err != nil {
+			return protocol.Errorf(protocol.CodeBadRequest, "%v", err)
+		}
+		if slices.ContainsFunc(shapes[:i], func(x protocol.LaunchShape) bool { return x.Name == name }) {
+			return protocol.Errorf(protocol.CodeBadRequest, "two shapes have the name %s", name)
+		}
+	}
+	return nil
+}
+
+// seenOf is what is remembered of a pass. What the site does not say of its nodes is
+// no reason not to launch there.
+func seenOf(request *protocol.LaunchRequest) *passSeen {
+	p := &passSeen{shapes: slices.Clone(request.Shapes), version: request.Version}
+	for i := range p.shapes {
+		offer := &p.shapes[i].Offer
+		for _, size := range []*protocol.ByteSize{&offer.Memory, &offer.Disk} {
+			if *size == 0 {
+				*size = protocol.MaxByteSize
+			}
+		}
+		p.room += uint64(p.shapes[i].Room)
+	}
+	if request.Room > 0 && uint64(request.Room) < p.room {
+		p.room, p.bound = uint64(request.Room), request.Bound
+	}
+	return p
 }
 
 // siteOf finds the caller in the record. A key that another has replaced, by
@@ -108,97 +174,4 @@ func (s *Server) siteOf(caller transport.Caller) (state.Site, error) {
 		return site, protocol.Errorf(protocol.CodeForbidden, "site %s has joined again with another key", caller.Site)
 	}
 	return site, nil
-}
-
-// endForgotten ends launch leases that the site does not know: their answer was
-// lost, or they were not used. A site has one pass at a time, and its ledger holds
-// a lease before its job is submitted, so what is not listed has no job.
-func (s *Server) endForgotten(ctx context.Context, site protocol.SiteID, known []protocol.KnownLaunch) error {
-	listed := make(map[protocol.LaunchID]bool, len(known))
-	for _, k := range known {
-		listed[k.Launch] = true
-	}
-	var forgotten []protocol.LaunchID
-	s.Record.Read(func(m *state.Machine) {
-		for l := range m.Launches() {
-			if l.Site == site && l.Pilot == "" && !listed[l.ID] && len(forgotten) < state.MaxLaunches {
-				forgotten = append(forgotten, l.ID)
-			}
-		}
-	})
-	if len(forgotten) == 0 {
-		return nil
-	}
-	_, err := s.propose(ctx, &state.EndLaunches{Site: site, Launches: forgotten, Reason: "the site has no pilot job for it"})
-	return err
-}
-
-// orphans are pilot jobs whose launch lease is not known: nobody would let their
-// pilots in.
-func (s *Server) orphans(site protocol.SiteID, known []protocol.KnownLaunch) []protocol.LaunchID {
-	var remove []protocol.LaunchID
-	s.Record.Read(func(m *state.Machine) {
-		for _, k := range known {
-			l, ok := m.Launch(k.Launch)
-			if !ok || l.Site != site {
-				// A launch lease is forgotten when its pilot has left: the job is about to
-				// end by itself. One that still waits would enrol in vain.
-				if !k.Running && !k.Unseen {
-					remove = append(remove, k.Launch)
-				}
-			}
-		}
-	})
-	return remove
-}
-
-// grantLaunches reserves demand for as many pilot jobs of a shape as there is
-// work for that no launching or idle pilot of the site will take.
-func (s *Server) grantLaunches(ctx context.Context, site protocol.SiteID, shape *protocol.LaunchShape, reply *protocol.LaunchReply) error {
-	// What the site does not say of its nodes is no reason not to launch there.
-	for _, size := range []*protocol.ByteSize{&shape.Offer.Memory, &shape.Offer.Disk} {
-		if *size == 0 {
-			*size = protocol.MaxByteSize
-		}
-	}
-	var demand state.Demand
-	var launching uint64
-	s.Record.Read(func(m *state.Machine) {
-		demand = m.Demand(site, &shape.Offer)
-		if r, ok := m.Site(site); ok {
-			launching = r.Launches
-		}
-	})
-	idle := s.core.parked.idle(site)
-	cores := uint64(max(shape.Offer.Cores, 1))
-	wanted := (demand.Cores + cores - 1) / cores
-	want := wanted
-	if covered := launching + idle; want > covered {
-		want -= covered
-	} else {
-		want = 0
-	}
-	grant := min(want, uint64(shape.Room), state.MaxLaunches)
-	reply.Reasons = append(reply.Reasons, fmt.Sprintf("shape %s: %d queued tasks fit, %d pilots wanted for them; %d launching, %d idle; room for %d; granted %d",
-		shape.Name, demand.Fit, wanted, launching, idle, shape.Room, grant))
-	if grant == 0 {
-		return nil
-	}
-	command := &state.GrantLaunches{Site: site}
-	var grants []protocol.LaunchGrant
-	var now state.RecordTime
-	s.Record.Read(func(m *state.Machine) { now = m.Time() })
-	for range grant {
-		ticket := s.newToken(protocol.TokenPilot)
-		command.Launches = append(command.Launches, state.NewLaunch{
-			ID: protocol.LaunchID(ticket.ID), Shape: shape.Name, Offer: shape.Offer,
-			TicketHash: ticket.Secret.Digest(), Expires: now.After(protocol.SecondsOf(s.Timing.Launch)),
-		})
-		grants = append(grants, protocol.LaunchGrant{Launch: protocol.LaunchID(ticket.ID), Shape: shape.Name, Ticket: ticket.Text()})
-	}
-	if _, err := s.propose(ctx, command); err != nil {
-		return err
-	}
-	reply.Grants = append(reply.Grants, grants...)
-	return nil
 }

@@ -60,6 +60,7 @@ func (s *Server) routes() error {
 	people(s, api, "GET", "/v1/pilots", "pilots", "List pilots", s.pilots)
 	people(s, api, "POST", "/v1/pilots/{pilot}/actions", "act-on-pilot", "Drain or revoke a pilot", s.actOnPilot)
 	people(s, api, "GET", "/v1/sites", "sites", "List sites", s.sites)
+	people(s, api, "GET", "/v1/sites/{site}/explain", "explain-site", "Say what a site offers, what is launched there, and why no more", s.explainSite)
 	people(s, api, "POST", "/v1/sites/{site}/actions", "act-on-site", "Suspend, resume, drain or revoke a site", s.actOnSite)
 	people(s, api, "GET", "/v1/nodes", "nodes", "List nodes that are not in good standing", s.nodes)
 	people(s, api, "POST", "/v1/sites/{site}/nodes", "act-on-node", "Exclude or release a node", s.actOnNode)

@@ -210,8 +210,8 @@ func TestLogs(t *testing.T) {
 func TestLaunches(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.submit(r.person("ada", "producer"), 10, twoTasks)
-	r.enrol("here") // makes the site known; it takes nothing
+	r.submit(r.person("ada", "producer"), 14, twoTasks)
+	r.enrol("here") // makes the site known; four are for it
 	site := transport.Caller{Kind: transport.Site, Site: "here", Remote: remote}
 	pass := func(request protocol.LaunchRequest) *protocol.LaunchReply {
 		t.Helper()
@@ -224,7 +224,7 @@ func TestLaunches(t *testing.T) {
 	shape := protocol.LaunchShape{Name: "small", Offer: protocol.Resources{Cores: 4}, Room: 2}
 	first := pass(protocol.LaunchRequest{Shapes: []protocol.LaunchShape{shape}})
 	if len(first.Grants) != 2 || len(first.Reasons) != 1 || !strings.Contains(first.Reasons[0], "room for 2") {
-		t.Fatalf("ten tasks, four cores each, room for two: %+v", first)
+		t.Fatalf("ten more tasks, four cores each, room for two: %+v", first)
 	}
 	known := []protocol.KnownLaunch{{Launch: first.Grants[0].Launch, BatchID: "1"}, {Launch: first.Grants[1].Launch, BatchID: "2"}}
 	shape.Room = 100
@@ -258,7 +258,7 @@ func TestLaunches(t *testing.T) {
 	if len(reply.Grants) != 0 || len(reply.Remove) != 0 {
 		t.Errorf("while the batch system does not answer: %+v", reply)
 	}
-	reply = pass(protocol.LaunchRequest{Known: known, Ended: []protocol.LaunchID{first.Grants[1].Launch}})
+	reply = pass(protocol.LaunchRequest{Known: known, Ended: []protocol.EndedLaunch{{Launch: first.Grants[1].Launch}}})
 	if fmt.Sprint(reply.Remove) != fmt.Sprintf("[%s stranger]", first.Grants[1].Launch) {
 		t.Errorf("remove %v, want the one that has ended and the one that nobody granted, not what runs", reply.Remove)
 	}

@@ -64,6 +64,9 @@ func (a *Acquire) apply(m *Machine) Answer {
 		}
 	}
 	if len(grants) > 0 && a.Sequence != 0 {
+		if p.Sequence == 0 {
+			m.proved(p)
+		}
 		p.Sequence = a.Sequence
 	}
 	return Answer{Grants: grants}

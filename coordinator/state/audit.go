@@ -36,11 +36,14 @@ func (v Violation) String() string {
 // It works on whole bitmaps, so it costs what the sets, leases and pilots cost,
 // not what the jobs do: it may run every minute on a Frozen of a full record.
 func (r *Record) Audit() []Violation {
-	a := audit{sites: new(btree.Map[protocol.SiteID, *Site])}
+	a := audit{sites: new(btree.Map[protocol.SiteID, *Site]), unproven: map[shapeKey]uint32{}}
 	a.pilots(r)
 	r.launches.Scan(func(_ protocol.LaunchID, l *Launch) bool {
 		if l.Pilot == "" {
 			a.site(l.Site).Launches++
+		}
+		if r.unproven(l) {
+			a.unproven[shapeKey{l.Site, l.Shape}]++
 		}
 		return true
 	})
@@ -62,6 +65,7 @@ func (r *Record) Audit() []Violation {
 			a.fault("", "site %s counts %d pilots, %d launches, %d leases; has %d, %d, %d",
 				id, s.Pilots, s.Launches, s.Leases, n.Pilots, n.Launches, n.Leases)
 		}
+		a.shapes(r, s)
 		return true
 	})
 	a.software(r)
@@ -73,11 +77,37 @@ type audit struct {
 	found []Violation
 	sites *btree.Map[protocol.SiteID, *Site] // recounted
 	held  uint64                             // leases that pilots hold
+
+	unproven map[shapeKey]uint32 // launch leases that have come to nothing so far
+}
+
+type shapeKey struct {
+	site protocol.SiteID
+	name string
 }
 
 func (a *audit) fault(invariant, format string, args ...any) {
 	if len(a.found) < MaxViolations {
 		a.found = append(a.found, Violation{invariant, fmt.Sprintf(format, args...)})
+	}
+}
+
+// shapes checks what is known of a site's kinds of pilot jobs: a launch lease that has
+// come to nothing so far is counted, and there is always one to be tried.
+func (a *audit) shapes(r *Record, s *Site) {
+	for i := range s.Shapes {
+		x := &s.Shapes[i]
+		unproven := a.unproven[shapeKey{s.ID, x.Name}]
+		switch {
+		case x.Unproven != unproven:
+			a.fault("I-15", "site %s counts %d unproven pilot jobs of shape %s; there are %d", s.ID, x.Unproven, x.Name, unproven)
+		case x.Allowance < 1 || x.Allowance > MaxAllowance:
+			a.fault("I-15", "site %s may have %d unproven pilot jobs of shape %s, want 1 to %d", s.ID, x.Allowance, x.Name, MaxAllowance)
+		case i > 0 && s.Shapes[i-1].Name >= x.Name:
+			a.fault("I-15", "site %s has shapes %s and %s in this order", s.ID, s.Shapes[i-1].Name, x.Name)
+		case x.Next > r.time+MaxProbe:
+			a.fault("I-15", "site %s waits until %d for a pilot job of shape %s; it is %d", s.ID, x.Next, x.Name, r.time)
+		}
 	}
 }
 

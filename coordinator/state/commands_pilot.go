@@ -51,6 +51,10 @@ type EndLaunches struct {
 	Site     protocol.SiteID     `cbor:"1,keyasint"`
 	Launches []protocol.LaunchID `cbor:"2,keyasint"`
 	Reason   string              `cbor:"3,keyasint,omitempty"`
+	// Cause is how far it is held against their shapes.
+	Cause EndCause `cbor:"4,keyasint,omitempty"`
+	// Unused passes over those with which a pilot has enrolled.
+	Unused bool `cbor:"5,keyasint,omitempty"`
 }
 
 // EnrolPilot makes a pilot known, spending its ticket. Enrolling the same pilot

@@ -80,7 +80,7 @@ func (m *Machine) expireDue() {
 	})
 	m.due.launches.pop(m.time, func(name string) {
 		if l, known := m.launches.Get(protocol.LaunchID(name)); known && l.Pilot == "" {
-			m.endLaunch(l, "expired before a pilot enrolled")
+			m.endLaunch(l, EndQuietly, "expired before a pilot enrolled")
 		}
 	})
 }

@@ -248,6 +248,8 @@ type LaunchEnded struct {
 	// Pilot is who enrolled with it; empty where nobody did.
 	Pilot  protocol.PilotID `cbor:"3,keyasint,omitempty"`
 	Reason string           `cbor:"4,keyasint,omitempty"`
+	// Cause is how far that is held against the shape of its pilot jobs.
+	Cause EndCause `cbor:"5,keyasint,omitempty"`
 }
 
 // ActionTaken is the audit record of one control action.

@@ -112,40 +112,6 @@ func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
 	return e, true
 }
 
-// Demand is how much queued work a site could run.
-type Demand struct {
-	// Fit counts queued tasks that a pilot of the offer could run, Lacks the others by
-	// what the offer or the site lacks.
-	Fit   uint64
-	Lacks [lackKinds]uint64
-	// Cores is what the tasks that fit ask for together.
-	Cores uint64
-}
-
-// Demand tells how many queued tasks a pilot at a site with these resources could
-// run, by the predicates that matching uses. Its time is proportional to the
-// number of requirement classes.
-func (m *Machine) Demand(site protocol.SiteID, offer *protocol.Resources) Demand {
-	var out Demand
-	s, known := m.sites.Get(site)
-	served := known && !s.Suspended && !s.Revoked
-	for _, c := range m.ready.active {
-		lack := LackService
-		var shape uint8
-		if served {
-			lack, shape = Fits(&c.requirements, &c.sites, site, offer)
-		}
-		if lack != LackNothing {
-			out.Lacks[lack] += c.count
-			continue
-		}
-		r := shapeOf(&c.requirements, shape)
-		out.Fit += c.count
-		out.Cores += c.count * uint64(max(r.Cores, 1))
-	}
-	return out
-}
-
 // Queued counts the tasks that may be pulled: queued, of datasets that are not held.
 func (m *Machine) Queued() uint64 {
 	n := uint64(0)

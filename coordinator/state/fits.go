@@ -40,7 +40,7 @@ func (l Lack) String() string {
 // Fits tells whether a task of the requirements and site rule could run at a
 // site with these resources: LackNothing, or what is missing for the shape that
 // comes furthest. shape is 0 for the requirements themselves, else the
-// alternative counted from 1. Matching, Explain and Demand all use it.
+// alternative counted from 1. Matching, Explain and Pressure all use it.
 func Fits(r *protocol.Requirements, rule *SiteRule, site protocol.SiteID, offer *protocol.Resources) (lack Lack, shape uint8) {
 	if lack = lacksSite(r, rule, site); lack == LackNothing {
 		lack = lacksResources(r, offer)

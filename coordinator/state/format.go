@@ -14,7 +14,8 @@ import (
 //	2  a coordinator that was removed is remembered, so that nobody comes back
 //	   under its name, and changes of members are told as events; tasks that bring
 //	   their pilots down are held (I-13) and nodes have a standing (I-14); there is a
-//	   catalog of software, and platforms are matched by what runs on them
+//	   catalog of software, and platforms are matched by what runs on them; pilot jobs
+//	   that come to nothing cut what their site may launch
 const Format = 2
 
 // formatStanding is the format from which on failures are judged by I-13 and I-14.
@@ -22,6 +23,9 @@ const formatStanding = 2
 
 // formatSoftware is the format from which on there is a catalog of software.
 const formatSoftware = 2
+
+// formatAllowance is the format from which on shapes of pilot jobs have an allowance.
+const formatAllowance = 2
 
 // newer is a command that records of an older format do not take.
 type newer interface {

@@ -88,6 +88,9 @@ type Site struct {
 	Pilots   uint64          `cbor:"7,keyasint,omitempty"` // running
 	Launches uint64          `cbor:"8,keyasint,omitempty"` // granted and not enrolled
 	Leases   uint64          `cbor:"9,keyasint,omitempty"` // live, lapsed and copied
+	// Shapes are the kinds of its pilot jobs, by name; at most protocol.MaxShapes. Since
+	// format 2.
+	Shapes []Shape `cbor:"10,keyasint,omitempty"`
 
 	gen generation
 }

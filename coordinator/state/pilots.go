@@ -23,10 +23,18 @@ func (g *GrantLaunches) apply(m *Machine) Answer {
 			}
 		}
 	}
+	if m.format >= formatAllowance {
+		if refused := m.allows(s, g.Launches); refused != nil {
+			return *refused
+		}
+	}
 	for i := range g.Launches {
 		n := &g.Launches[i]
 		if _, known := m.launches.Get(n.ID); known {
 			continue
+		}
+		if m.format >= formatAllowance {
+			m.launched(s, n.Shape)
 		}
 		m.launches.Set(n.ID, &Launch{
 			ID: n.ID, Site: g.Site, Shape: n.Shape, Offer: n.Offer,
@@ -41,20 +49,25 @@ func (g *GrantLaunches) apply(m *Machine) Answer {
 
 func (e *EndLaunches) apply(m *Machine) Answer {
 	for _, id := range e.Launches {
-		if l, known := m.launches.Get(id); known && l.Site == e.Site {
-			m.endLaunch(l, e.Reason)
+		if l, known := m.launches.Get(id); known && l.Site == e.Site && !(e.Unused && l.Pilot != "") {
+			m.endLaunch(l, e.Cause, e.Reason)
 		}
 	}
 	return Answer{}
 }
 
-func (m *Machine) endLaunch(l *Launch, reason string) {
+func (m *Machine) endLaunch(l *Launch, cause EndCause, reason string) {
+	if m.unproven(l) {
+		m.cameToNothing(l, cause, reason)
+	} else {
+		cause = EndQuietly
+	}
 	m.launches.Delete(l.ID)
 	m.due.launches.remove(l.Expires, string(l.ID))
 	if l.Pilot == "" {
 		m.site(l.Site).Launches--
 	}
-	m.emit(&LaunchEnded{Launch: l.ID, Site: l.Site, Pilot: l.Pilot, Reason: reason})
+	m.emit(&LaunchEnded{Launch: l.ID, Site: l.Site, Pilot: l.Pilot, Reason: reason, Cause: cause})
 }
 
 func (e *EnrolPilot) apply(m *Machine) Answer {
@@ -185,7 +198,12 @@ func (m *Machine) endPilot(p *Pilot, verdict protocol.Verdict, reason string) {
 	m.site(p.Site).Pilots--
 	m.emit(&PilotLeft{Pilot: p.ID, Site: p.Site, Verdict: verdict, Reason: reason, Enrolled: p.Enrolled})
 	if l, known := m.launches.Get(p.Launch); known && l.Pilot == p.ID {
-		m.endLaunch(l, "the pilot left")
+		switch {
+		case m.inVain(p, l, verdict):
+			m.endLaunch(l, EndVain, "its pilot left without a task ("+reason+"), though tasks wait that it was launched for")
+		default:
+			m.endLaunch(l, EndQuietly, "the pilot left")
+		}
 	}
 	m.due.pilots.add(p.Left+PilotMemory, string(p.ID))
 	if m.due.pilots.tree.Len() > MaxLeftPilots {

@@ -86,7 +86,7 @@ func samples() []Command {
 		&ResetTasks{By: act("13"), Select: selection},
 		&Tick{},
 		&Checkpoint{},
-		&EndLaunches{Site: "mill", Launches: []protocol.LaunchID{"l2"}, Reason: "removed"},
+		&EndLaunches{Site: "mill", Launches: []protocol.LaunchID{"l2"}, Reason: "removed", Cause: EndDied, Unused: true},
 		&DrainPilot{By: act("14"), Pilot: "p1", Undo: true},
 		&RevokePilot{By: act("15"), Pilot: "p1"},
 		&LeavePilot{Pilot: "p1", Verdict: protocol.VerdictPreempted, Reason: "end of slot"},

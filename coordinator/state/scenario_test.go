@@ -50,6 +50,10 @@ func (s *scenario) run() string {
 		return table(s.m)
 	case "nodes":
 		return standings(s.m)
+	case "shapes":
+		return shapes(s.m, protocol.SiteID(d.CmdArgs[0].Key))
+	case "pressure":
+		return s.pressure()
 	case "catalog":
 		return catalog(s.m)
 	case "restore":

@@ -39,11 +39,9 @@ func (s *scenario) command() Command {
 	case "ticket":
 		return &PutTicket{By: by, Site: site, Hash: digestOf(s.first()), Uses: uses, Expires: expires}
 	case "launch":
-		return &GrantLaunches{Site: site, Launches: []NewLaunch{{
-			ID: protocol.LaunchID(s.first()), Shape: "any", TicketHash: digestOf(s.first()), Expires: expires,
-		}}}
+		return s.launches(site, expires)
 	case "end-launch":
-		return &EndLaunches{Site: site, Launches: []protocol.LaunchID{protocol.LaunchID(s.first())}, Reason: s.word("why")}
+		return s.endLaunches(site)
 	case "enrol":
 		return s.enrolment()
 	case "drain":

@@ -98,7 +98,7 @@ func (r *RevokeSite) apply(m *Machine) Answer {
 		return true
 	})
 	for _, l := range launches {
-		m.endLaunch(l, "site revoked")
+		m.endLaunch(l, EndQuietly, "site revoked")
 	}
 	m.dropInvitations(s.ID)
 	s.Revoked = true

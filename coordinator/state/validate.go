@@ -291,6 +291,7 @@ func (e *EndLaunches) Validate() error {
 	var c check
 	c.name("site", string(e.Site))
 	c.text("reason", e.Reason, MaxText)
+	c.that(e.Cause < endCauses && e.Cause != EndVain, "cause %d is none that is told", e.Cause)
 	c.that(len(e.Launches) <= MaxLaunches, "%d launches, limit %d", len(e.Launches), MaxLaunches)
 	for _, l := range e.Launches {
 		c.name("launch", string(l))

@@ -26,6 +26,7 @@ type fleet struct {
 	enrol  *transport.Client // all enrol over one connection
 	launch *transport.Client // the site's
 	site   protocol.SiteID
+	sites  int // that it has joined as: site, site-2, …
 	// headStart is how long HTTP/3 is tried alone; zero is what pilots do.
 	headStart time.Duration
 }
@@ -78,11 +79,20 @@ func (f *fleet) client(door transport.Door, cert func() (*tls.Certificate, error
 }
 
 func (f *fleet) join(ctx context.Context) (err error) {
-	if f.enrol, err = f.client(transport.DoorEnrol, nil); err != nil {
-		return err
+	if f.enrol == nil {
+		if f.enrol, err = f.client(transport.DoorEnrol, nil); err != nil {
+			return err
+		}
+	}
+	if f.launch != nil {
+		f.launch.Close()
+	}
+	name := string(f.site)
+	if f.sites++; f.sites > 1 {
+		name += fmt.Sprintf("-%d", f.sites)
 	}
 	var invitation protocol.TokenReply
-	if err := f.c.ask(ctx, http.MethodPost, "/v1/tokens", &protocol.TokenRequest{Role: "site", Name: string(f.site)}, &invitation); err != nil {
+	if err := f.c.ask(ctx, http.MethodPost, "/v1/tokens", &protocol.TokenRequest{Role: "site", Name: name}, &invitation); err != nil {
 		return err
 	}
 	token, err := protocol.ParseToken(invitation.Token)
@@ -120,18 +130,28 @@ func (f *fleet) grow(ctx context.Context, n, cores int) error {
 		return err
 	}
 	offer := protocol.Resources{Cores: cores, Memory: 64 * protocol.GB, Disk: 1000 * protocol.GB, OS: "debian_12-x86_64-glibc2.36"}
+	granted := 0 // to the site it has joined as
 	for len(f.pilots) < n {
-		request := protocol.LaunchRequest{
-			Version: protocol.Version,
-			Shapes:  []protocol.LaunchShape{{Name: "simulated", Offer: offer, Room: uint32(min(perPass, n-len(f.pilots)))}},
+		// Of each shape only a few may have had no task yet, and these get none for now.
+		request := protocol.LaunchRequest{Version: protocol.Version, Room: uint32(min(perPass, n-len(f.pilots)))}
+		for i := range protocol.MaxShapes {
+			request.Shapes = append(request.Shapes, protocol.LaunchShape{Name: fmt.Sprintf("simulated-%d", i), Offer: offer, Room: request.Room})
 		}
 		var reply protocol.LaunchReply
 		if err := f.launch.CallCBOR(ctx, http.MethodPost, "/v1/sites/launch", &request, &reply, transport.Idempotent()); err != nil {
 			return err
 		}
 		if len(reply.Grants) == 0 {
-			return fmt.Errorf("no launch lease granted: %v", reply.Reasons)
+			if granted == 0 {
+				return fmt.Errorf("no launch lease granted: %v", reply.Reasons)
+			}
+			granted = 0
+			if err := f.join(ctx); err != nil {
+				return fmt.Errorf("join as another site: %w", err)
+			}
+			continue
 		}
+		granted += len(reply.Grants)
 		if err := f.enrolAll(ctx, reply.Grants, offer); err != nil {
 			return err
 		}
