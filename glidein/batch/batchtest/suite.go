@@ -55,6 +55,7 @@ var parts = []part{
 	{"UnknownJob", "what is no job's id is unknown, and never a word of a command", unknownJob, false},
 	{"Refused", "a queue that does not exist is refused, and nothing is left behind", refused, false},
 	{"NothingThere", "an empty system lists no jobs", nothingThere, false},
+	{"Queues", "a system that can list its queues says what a job may have in them", queuesAreListed, false},
 	{"Faults", "nothing is believed that broken tools did not say, and what they did is found", faults, true},
 	{"ManyJobs", "thousands of jobs are listed, and nobody else's", manyJobs, true},
 }
@@ -363,4 +364,26 @@ func nothingThere(t T, r *rig) {
 	if e := r.list(t.Context()); len(e) != 0 {
 		t.Errorf("an empty system lists %+v", e)
 	}
+}
+
+// queuesAreListed is for systems that can say which queues they have.
+func queuesAreListed(t T, r *rig) {
+	lister, ok := r.System.(batch.Lister)
+	if !ok || r.Fake != nil {
+		t.Skip("its queues are not listed")
+	}
+	queues, err := lister.Queues(t.Context())
+	if err != nil {
+		t.Fatalf("queues: %v", err)
+	}
+	for _, q := range queues {
+		if r.Queue != "" && q.Name != r.Queue {
+			continue
+		}
+		if q.Closed != "" || q.Cores < 1 {
+			t.Errorf("queue %+v, want it open, with cores", q)
+		}
+		return
+	}
+	t.Errorf("queues %+v, want %q among them", queues, r.Queue)
 }
