@@ -51,7 +51,7 @@ func siteCommand() *cobra.Command {
 		},
 	}
 	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
-	c.AddCommand(joinCmd, fetchPilotCommand())
+	c.AddCommand(joinCmd, siteInitCommand(), fetchPilotCommand())
 	c.AddCommand(siteActions()...)
 	return c
 }
@@ -98,8 +98,8 @@ func joinSite(c *cobra.Command, dir, text string) error {
 	if err := saveSite(dir, &known, reply.Certificate); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.OutOrStdout(), "joined cluster %s as site %s\nnext: write %s, try floe glidein --config %[3]s --dry-run, then run it from cron\n",
-		reply.Cluster, reply.Site, filepath.Join(dir, "site.toml"))
+	fmt.Fprintf(c.OutOrStdout(), "joined cluster %s as site %s\nnext: floe site init --dir %s writes its configuration\n",
+		reply.Cluster, reply.Site, shellWord(dir))
 	return nil
 }
 

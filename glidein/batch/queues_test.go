@@ -30,7 +30,9 @@ func TestParseBytes(t *testing.T) {
 
 func TestMergeQueues(t *testing.T) {
 	got := MergeQueues([]Queue{
-		{Name: "b", Walltime: time.Hour, Nodes: 1, Cores: 8, Memory: 5}, {Name: "a", Nodes: 1}, {Name: "c", Default: true},
+		{Name: "b", Walltime: time.Hour, Nodes: 1, Cores: 8, Memory: 5},
+		{Name: "a", Nodes: 1},
+		{Name: "c", Default: true},
 		{Name: "b", Walltime: 2 * time.Hour, Nodes: 3, Cores: 4, GPUs: 2, Closed: "down"},
 	})
 	want := []Queue{{Name: "c", Default: true}, {Name: "a", Nodes: 1}, {Name: "b", Walltime: 2 * time.Hour, Nodes: 4, Cores: 8, Memory: 5, GPUs: 2, Closed: "down"}}

@@ -3,11 +3,18 @@ package local
 import (
 	"context"
 	"runtime"
+	"syscall"
 
 	"floe/glidein/batch"
+	"floe/protocol"
 )
 
 // Queues implements batch.Lister: the machine itself, which has no name.
 func (s *System) Queues(context.Context) ([]batch.Queue, error) {
-	return []batch.Queue{{Default: true, Nodes: 1, Cores: runtime.NumCPU()}}, nil
+	q := batch.Queue{Default: true, Nodes: 1, Cores: runtime.NumCPU()}
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err == nil {
+		q.Memory = protocol.ByteSize(uint64(info.Totalram) * uint64(info.Unit))
+	}
+	return []batch.Queue{q}, nil
 }
