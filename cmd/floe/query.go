@@ -487,5 +487,6 @@ func explainCommand() *cobra.Command {
 		},
 	}
 	outputFlag(c)
+	c.AddCommand(explainSiteCommand())
 	return c
 }

@@ -149,6 +149,9 @@ func TestSystemDataset(t *testing.T) {
 	if sites := ask[protocol.SitePage](w, "sites").Sites; len(sites) != 1 || sites[0].ID != "here" || sites[0].Pilots != 1 || sites[0].LastPass == 0 {
 		t.Errorf("sites: %+v", sites)
 	}
+	if said := w.ok("explain", "site", "here"); !strings.Contains(said, "site here is active") || !strings.Contains(said, "shape local: 2 cores") || !strings.Contains(said, "the last pass was") {
+		t.Errorf("explain site: %s", said)
+	}
 	w.open("make")
 	if code := w.finish(id); code != exitOK {
 		t.Errorf("wait: exit %d, want 0", code)
