@@ -105,6 +105,12 @@ var passing = []string{
 	"resource temporarily unavailable", "no permission. server not ready",
 }
 
+// What qsub prints for a job, and for an array.
+var (
+	single = regexp.MustCompile(`^([0-9]+(?:\.[A-Za-z0-9][A-Za-z0-9._-]*)?)$`)
+	array  = regexp.MustCompile(`^([0-9]+\[\](?:\.[A-Za-z0-9][A-Za-z0-9._-]*)?)$`)
+)
+
 // jobID is a job, an array or one of an array, with or without its server.
 var jobID = regexp.MustCompile(`^([0-9]+)(\[([0-9]*)\])?(\.[A-Za-z0-9][A-Za-z0-9._-]*)?$`)
 
@@ -114,30 +120,17 @@ func (s *System) Submit(ctx context.Context, jobs []batch.Job, submitFile string
 	if err != nil {
 		return nil, err
 	}
-	// An id that was printed is a job, whatever the exit status. Warnings may come
-	// before it.
-	id := ""
-	for line := range strings.Lines(string(a.Stdout)) {
-		line = strings.TrimSpace(line)
-		if m := jobID.FindStringSubmatch(line); m != nil && (m[2] == "[]") == (len(jobs) > 1) {
-			id = line
-		}
+	form := single
+	if len(jobs) > 1 {
+		form = array
 	}
-	switch {
-	case id == "" && a.Exit == 0:
-		return nil, a.Garbled(a.Said())
-	case id == "" && (a.Mentions(passing...) || len(bytes.TrimSpace(a.Stderr)) == 0):
-		return nil, a.Fail(batch.ErrTransient)
-	case id == "":
-		return nil, a.Fail(batch.ErrRefused)
-	case len(jobs) == 1:
-		return []batch.JobID{batch.JobID(id)}, nil
+	id, err := a.Submitted(form, passing...)
+	if err != nil {
+		return nil, err
 	}
-	ids := make([]batch.JobID, len(jobs))
-	for i := range ids {
-		ids[i] = batch.JobID(strings.Replace(id, "[]", fmt.Sprintf("[%d]", i), 1))
-	}
-	return ids, nil
+	return batch.Numbered(jobs, id, func(i int) batch.JobID {
+		return batch.JobID(strings.Replace(id, "[]", fmt.Sprintf("[%d]", i), 1))
+	}), nil
 }
 
 // Remove implements batch.System. PBS sends SIGTERM, and SIGKILL after the queue's

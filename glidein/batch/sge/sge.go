@@ -162,29 +162,11 @@ func (s *System) Submit(ctx context.Context, jobs []batch.Job, submitFile string
 	if err != nil {
 		return nil, err
 	}
-	// An id that was printed is a job, whatever the exit status. Warnings may come
-	// before it.
-	id := ""
-	for line := range strings.Lines(string(a.Stdout)) {
-		if m := submitted.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
-			id = m[1]
-		}
+	id, err := a.Submitted(submitted, passing...)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case id == "" && a.Exit == 0:
-		return nil, a.Garbled(a.Said())
-	case id == "" && (a.Mentions(passing...) || len(bytes.TrimSpace(a.Stderr)) == 0):
-		return nil, a.Fail(batch.ErrTransient)
-	case id == "":
-		return nil, a.Fail(batch.ErrRefused)
-	case len(jobs) == 1:
-		return []batch.JobID{batch.JobID(id)}, nil
-	}
-	ids := make([]batch.JobID, len(jobs))
-	for i := range ids {
-		ids[i] = taskID(id, i+1)
-	}
-	return ids, nil
+	return batch.Numbered(jobs, id, func(i int) batch.JobID { return taskID(id, i+1) }), nil
 }
 
 func taskID(job string, task int) batch.JobID {

@@ -107,33 +107,16 @@ func (s *System) Submit(ctx context.Context, jobs []batch.Job, submitFile string
 	if err != nil {
 		return nil, err
 	}
-	// An id that was printed is a job, whatever the exit status; "7;cluster" where
-	// several clusters are served. Warnings may come before it.
-	id := ""
-	for line := range strings.Lines(string(a.Stdout)) {
-		number, _, _ := strings.Cut(strings.TrimSpace(line), ";")
-		if jobNumber.MatchString(number) {
-			id = number
-		}
+	id, err := a.Submitted(submitted, passing...)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case id == "" && a.Exit == 0:
-		return nil, a.Garbled(a.Said())
-	case id == "" && (a.Mentions(passing...) || len(bytes.TrimSpace(a.Stderr)) == 0):
-		return nil, a.Fail(batch.ErrTransient)
-	case id == "":
-		return nil, a.Fail(batch.ErrRefused)
-	case len(jobs) == 1:
-		return []batch.JobID{batch.JobID(id)}, nil
-	}
-	ids := make([]batch.JobID, len(jobs))
-	for i := range ids {
-		ids[i] = batch.JobID(fmt.Sprintf("%s_%d", id, i))
-	}
-	return ids, nil
+	return batch.Numbered(jobs, id, func(i int) batch.JobID { return batch.JobID(fmt.Sprintf("%s_%d", id, i)) }), nil
 }
 
 var (
+	// submitted is what --parsable prints; with a cluster where several are served.
+	submitted = regexp.MustCompile(`^([0-9]+)(;.*)?$`)
 	jobNumber = regexp.MustCompile(`^[0-9]+$`)
 	jobID     = regexp.MustCompile(`^[0-9]+(_[0-9]+)?$`)
 )
