@@ -57,6 +57,7 @@ var layers = []struct {
 	{"glidein/batch/pbs", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/sge", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/exec", []string{"protocol", "glidein/batch"}, "any batch system, through a program of the site's own"},
+	{"glidein/batch/glite", []string{"protocol", "glidein/batch"}, "three batch systems that share a language"},
 	{"glidein/batch/globus", []string{"protocol", "glidein/batch"}, "one batch system"},
 	{"glidein/batch/ssh", []string{"protocol", "glidein/batch", "glidein/batch/exec"}, "any batch system on another machine, spoken to as plugins are"},
 	{"glidein/batch/slurm", []string{"protocol", "glidein/batch"}, "one batch system"},

@@ -52,7 +52,7 @@ type Caps struct {
 }
 
 // Types are the batch systems that a queue can be of.
-var Types = []string{"arc", "condor", "exec", "globus", "local", "pbs", "sge", "slurm"}
+var Types = []string{"arc", "condor", "cream", "edg", "exec", "glite", "globus", "local", "pbs", "sge", "slurm"}
 
 // Queue is how pilot jobs go into the batch system.
 type Queue struct {

@@ -25,6 +25,7 @@ import (
 	"floe/glidein/batch/arc"
 	"floe/glidein/batch/condor"
 	"floe/glidein/batch/exec"
+	"floe/glidein/batch/glite"
 	"floe/glidein/batch/globus"
 	"floe/glidein/batch/local"
 	"floe/glidein/batch/pbs"
@@ -233,6 +234,12 @@ func newSystem(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
 		return arc.New(q.Endpoint)
 	case "condor":
 		return condor.New(batch.Tool{}, q.Endpoint)
+	case "cream":
+		return glite.New(batch.Tool{}, glite.CREAM, q.Endpoint)
+	case "edg":
+		return glite.New(batch.Tool{}, glite.EDG, q.Endpoint)
+	case "glite":
+		return glite.New(batch.Tool{}, glite.WMS, q.Endpoint)
 	case "exec":
 		return exec.New(batch.Tool{}, exec.Config{Command: q.Exec.In(c.Directory), Settings: q.Exec.Settings})
 	case "globus":
