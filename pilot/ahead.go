@@ -42,10 +42,13 @@ func (s *shortTask) ended(l *protocol.Lease, took time.Duration) {
 	}
 }
 
+// isShort tells whether more of it are to come ahead.
+func (s *shortTask) isShort() bool { return s.took > 0 && s.took <= aheadFor/2 }
+
 // ahead is what to ask for ahead, nil for nothing: once half of what shall wait is gone.
 func (c *Conversation) ahead(now Instant) *protocol.Ahead {
 	s := &c.short
-	if s.took == 0 || s.took > aheadFor/2 || c.draining || c.held || c.slotIsOver(now) {
+	if !s.isShort() || c.draining || c.held || c.slotIsOver(now) {
 		return nil
 	}
 	waiting, ended := 0, 0

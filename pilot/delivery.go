@@ -197,7 +197,7 @@ func (p *Pilot) deliver(r *running, report *protocol.Report, log []byte) protoco
 	signed, err := protocol.SignReport(report, p.link.Key())
 	signed.Log = log
 	if err == nil {
-		err = p.spool.Put(report.Lease, signed)
+		err = p.spool.Put(report.Lease, signed, p.spoolCompany())
 	}
 	if err != nil {
 		p.logger.Error("report not kept on disk; it is sent all the same", "lease", report.Lease, "err", err)
@@ -210,6 +210,17 @@ func (p *Pilot) deliver(r *running, report *protocol.Report, log []byte) protoco
 	}
 	p.nudge()
 	return <-r.answer
+}
+
+// spoolCompany is how long a report waits for others to be written with. Where tasks
+// are leased ahead, no core waits for it meanwhile.
+func (p *Pilot) spoolCompany() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.talk.short.isShort() {
+		return company / 2
+	}
+	return 0
 }
 
 // storeLog sends an attempt's log to the blob store, or returns it, where it is short

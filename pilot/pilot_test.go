@@ -334,7 +334,7 @@ func TestReportsOfAnEarlierPilotAreDelivered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.spool.Put(report.Lease, signed); err != nil {
+	if err := p.spool.Put(report.Lease, signed, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.live(t.Context()); err != nil {

@@ -2,10 +2,12 @@
 // pilot could not deliver, for a later pilot or glidein pass of the same site.
 //
 // Nouns: a spool is a directory with one file per report, <lease>.report, holding
-// the CBOR of a [protocol.SignedReport].
+// the CBOR of a [protocol.SignedReport]. Reports that are put at the same time share a
+// file, <lease of the first>.reports, holding a list of them.
 //
 // What is authoritative: the file. A report is in the spool, synced, before it is
-// sent for the first time, and leaves only when its answer is final.
+// sent for the first time, and leaves only when its answer is final; one that shares a
+// file, when the answers of all in it are.
 //
 // Invariants: a name appears only when its content is complete. Several processes
 // may use one spool: delivering a report twice is harmless, because reports are
@@ -24,15 +26,28 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"floe/protocol"
 )
 
-const suffix = ".report"
+// Suffixes of files with one report, and with several.
+const (
+	suffix       = ".report"
+	sharedSuffix = ".reports"
+)
 
 // Spool is one directory of reports. Its methods may be called concurrently, also
 // by several processes.
-type Spool struct{ dir string }
+type Spool struct {
+	dir string
+
+	mu      sync.Mutex
+	waiting []*entry // guarded by mu; in their order
+	writing bool     // guarded by mu: somebody writes, and then lets the next of waiting write
+	// shared are the files with several reports, and which of them are not delivered.
+	shared map[string]map[protocol.LeaseID]bool // guarded by mu
+}
 
 // Open returns the spool in dir, made if needed.
 func Open(dir string) (*Spool, error) {
@@ -47,42 +62,7 @@ func Open(dir string) (*Spool, error) {
 	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	return &Spool{dir}, nil
-}
-
-func (s *Spool) path(l protocol.LeaseID) string { return filepath.Join(s.dir, l.String()+suffix) }
-
-// Put keeps a report until Remove. It replaces an earlier one of the same lease,
-// and is on stable storage when it returns.
-func (s *Spool) Put(l protocol.LeaseID, r protocol.SignedReport) error {
-	b, err := protocol.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("spool report %v: %w", l, err)
-	}
-	f, err := os.CreateTemp(s.dir, ".new-")
-	if err != nil {
-		return fmt.Errorf("spool report %v: %w", l, err)
-	}
-	defer os.Remove(f.Name()) // fails once it has its name
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path(l))
-	}
-	if err == nil {
-		err = syncDir(s.dir)
-	}
-	if err != nil {
-		return fmt.Errorf("spool report %v: %w", l, err)
-	}
-	return nil
-}
-
-// Remove forgets a report; one that is not there is no error.
-func (s *Spool) Remove(l protocol.LeaseID) error {
-	if err := os.Remove(s.path(l)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("spool: %w", err)
-	}
-	return nil
+	return &Spool{dir: dir, shared: map[string]map[protocol.LeaseID]bool{}}, nil
 }
 
 // maxPending is how many bytes of reports Pending returns at once: what fits into
@@ -90,7 +70,7 @@ func (s *Spool) Remove(l protocol.LeaseID) error {
 const maxPending = protocol.MaxExchangeBytes / 2
 
 // Pending returns at most limit reports, oldest name first, and no more of them
-// than fit into one message.
+// than fit into one message. Those that share a file come together where limit allows.
 func (s *Spool) Pending(limit int) ([]protocol.SignedReport, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -99,32 +79,42 @@ func (s *Spool) Pending(limit int) ([]protocol.SignedReport, error) {
 	var reports []protocol.SignedReport
 	size := 0
 	for _, e := range entries {
-		if len(reports) == limit {
+		if len(reports) >= limit {
 			break
 		}
-		if !strings.HasSuffix(e.Name(), suffix) || !e.Type().IsRegular() {
+		if ext := filepath.Ext(e.Name()); ext != suffix && ext != sharedSuffix || !e.Type().IsRegular() {
 			continue
 		}
-		path := filepath.Join(s.dir, e.Name())
-		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // delivered by another process meanwhile
-		}
-		var r protocol.SignedReport
-		if err == nil {
-			err = protocol.Unmarshal(b, &r)
-		}
-		if err != nil {
-			// Nobody could deliver it; aside, so that it does not stand in the way.
-			_ = os.Rename(path, strings.TrimSuffix(path, suffix)+".bad")
-			continue
-		}
-		if size += len(b); size > maxPending && len(reports) > 0 {
+		more, bytes := s.read(e.Name())
+		if size += bytes; size > maxPending && len(reports) > 0 {
 			break
 		}
-		reports = append(reports, r)
+		reports = append(reports, more...)
 	}
-	return reports, nil
+	return reports[:min(len(reports), limit)], nil
+}
+
+// read returns the reports of a file that are not delivered, and how many bytes it has.
+func (s *Spool) read(name string) (reports []protocol.SignedReport, bytes int) {
+	path := filepath.Join(s.dir, name)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0 // delivered by another process meanwhile
+	}
+	if err == nil && filepath.Ext(name) == suffix {
+		reports = make([]protocol.SignedReport, 1)
+		err = protocol.Unmarshal(b, &reports[0])
+	} else if err == nil {
+		if err = protocol.Unmarshal(b, &reports); err == nil {
+			reports, err = s.undelivered(name, reports)
+		}
+	}
+	if err != nil {
+		// Nobody could deliver it; aside, so that it does not stand in the way.
+		_ = os.Rename(path, strings.TrimSuffix(path, filepath.Ext(name))+".bad")
+		return nil, 0
+	}
+	return reports, len(b)
 }
 
 // Delivered removes the reports whose answers are final: accepted, stale or wrong.
