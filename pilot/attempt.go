@@ -23,8 +23,10 @@ import (
 // outputs. The pilot runs many; floe run runs one without any coordinator.
 type Attempt struct {
 	Lease *protocol.Lease
-	// Dir is the attempt's own directory, made by Run and removed by Clean.
+	// Dir is the attempt's own directory, made by Run and removed by Clean. Dirs uses
+	// directories again; nil does not.
 	Dir   string
+	Dirs  *payload.Dirs
 	Mover *stage.Mover
 	Cache *cache.Store
 	Cores int
@@ -120,7 +122,7 @@ func (a *Attempt) phase(p protocol.Phase) {
 func (a *Attempt) run(ctx context.Context, document Document) error {
 	a.phase(protocol.PhaseStaging)
 	var err error
-	if a.dir, err = payload.MakeDir(a.Dir); err != nil {
+	if a.dir, err = a.Dirs.Make(a.Dir, a.Lease.Task.Dataset); err != nil {
 		return fmt.Errorf("%w: %w", stage.ErrNode, err)
 	}
 	if a.Obstacle != nil {
@@ -263,7 +265,7 @@ func (a *Attempt) Clean() error {
 	if a.dir == "" {
 		return os.RemoveAll(a.Dir)
 	}
-	return a.dir.Remove()
+	return a.Dirs.Remove(a.dir, a.Lease.Task.Dataset)
 }
 
 // release ends the use of the attempt's software.

@@ -27,7 +27,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	}()
 	lease := r.lease
 	a := &Attempt{
-		Lease: lease, Dir: filepath.Join(p.scratch, lease.ID.String()),
+		Lease: lease, Dir: filepath.Join(p.scratch, lease.ID.String()), Dirs: &p.dirs,
 		Mover: p.mover(lease),
 		Cache: p.cache,
 		Cores: granted.cores,

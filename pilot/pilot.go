@@ -107,6 +107,7 @@ type Pilot struct {
 	looked    time.Time
 	told      protocol.CacheFigures // what coordinators have heard of the cache
 	documents documents
+	dirs      payload.Dirs
 
 	slotEnd time.Time // of the batch slot; zero is not known
 

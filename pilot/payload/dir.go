@@ -37,19 +37,25 @@ func MakeDir(path string) (Dir, error) {
 	return d, nil
 }
 
-const workName = "work"
+// Names below the directory.
+const (
+	workName = "work"
+	tempName = "tmp"
+	homeName = "home"
+	logName  = "log"
+)
 
 // Work is where modules run.
 func (d Dir) Work() string { return filepath.Join(string(d), workName) }
 
 // Temp is the payload's TMPDIR, and /tmp and /var/tmp of one that is isolated.
-func (d Dir) Temp() string { return filepath.Join(string(d), "tmp") }
+func (d Dir) Temp() string { return filepath.Join(string(d), tempName) }
 
 // Home is the payload's HOME.
-func (d Dir) Home() string { return filepath.Join(string(d), "home") }
+func (d Dir) Home() string { return filepath.Join(string(d), homeName) }
 
 // LogPath is the log.
-func (d Dir) LogPath() string { return filepath.Join(string(d), "log") }
+func (d Dir) LogPath() string { return filepath.Join(string(d), logName) }
 
 // earlier is what is unpacked of an earlier attempt's checkpoint.
 func (d Dir) earlier() string { return filepath.Join(string(d), "earlier") }

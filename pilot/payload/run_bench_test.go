@@ -53,8 +53,9 @@ func benchmarkTask(b *testing.B, isolated bool) {
 		}
 	}
 	root := b.TempDir()
+	var dirs Dirs
 	for i := 0; b.Loop(); i++ {
-		dir, err := MakeDir(filepath.Join(root, strconv.Itoa(i)))
+		dir, err := dirs.Make(filepath.Join(root, strconv.Itoa(i)), 1)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -62,7 +63,7 @@ func benchmarkTask(b *testing.B, isolated bool) {
 		if out := Run(context.Background(), task, Limits{}, dir, o); out.Evidence != "" {
 			b.Fatal(out.Evidence)
 		}
-		if err := dir.Remove(); err != nil {
+		if err := dirs.Remove(dir, 1); err != nil {
 			b.Fatal(err)
 		}
 	}
