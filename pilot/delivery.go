@@ -218,7 +218,7 @@ func (p *Pilot) spoolCompany() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.talk.short.isShort() {
-		return company / 2
+		return company
 	}
 	return 0
 }

@@ -260,15 +260,24 @@ func isMissing(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// kernelCountsByNamespace tells whether this is Linux 5.14 or later.
-var kernelCountsByNamespace = sync.OnceValue(func() bool {
+// kernelCountsByNamespace tells whether the kernel counts a user's processes in each
+// namespace alone.
+func kernelCountsByNamespace() bool { return kernelAtLeast(5, 14) }
+
+// kernelAtLeast tells whether this is that version of Linux, or a later one.
+func kernelAtLeast(major, minor int) bool {
+	v := kernelVersion()
+	return v[0] > major || v[0] == major && v[1] >= minor
+}
+
+// kernelVersion is zero where the kernel does not say.
+var kernelVersion = sync.OnceValue(func() (v [2]int) {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
-		return false
+		return v
 	}
-	var major, minor int
-	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); n != 2 {
-		return false
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &v[0], &v[1]); n != 2 {
+		return [2]int{}
 	}
-	return major > 5 || major == 5 && minor >= 14
+	return v
 })

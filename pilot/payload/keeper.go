@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,6 +87,7 @@ var errIsolation = errors.New("isolation")
 
 // starter is the pilot's side.
 type starter struct {
+	pid    atomic.Int64 // zero where there is none
 	mu     sync.Mutex
 	socket *net.UnixConn // nil where there is none, or none any more
 }
@@ -163,9 +165,11 @@ func (s *starter) begin() error {
 	if err != nil {
 		return err
 	}
+	s.pid.Store(int64(proc.Pid))
 	go func() {
 		<-gone
-		_, _ = proc.Wait() // its end is seen at the socket
+		s.pid.CompareAndSwap(int64(proc.Pid), 0) // its number may be another's from now on
+		_, _ = proc.Wait()                       // its end is seen at the socket
 	}()
 	socket, err := net.FileConn(ours)
 	if err != nil {

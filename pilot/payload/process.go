@@ -2,10 +2,14 @@ package payload
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"floe/protocol"
 )
@@ -27,9 +31,34 @@ var (
 	millisPerTick = int64(10)
 )
 
+// readKernel reads a file of the kernel's, which tells no size: with as few calls as
+// that takes, since there are many of them for each module.
+func readKernel(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 2<<10)
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return b, nil
+		default:
+			if b = b[:len(b)+n]; len(b) == cap(b) {
+				b = append(b, 0)[:len(b)]
+			}
+		}
+	}
+}
+
 // readProcess reads /proc/PID/stat.
 func readProcess(pid int) (process, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return process{}, false
 	}
@@ -82,18 +111,36 @@ func children(pid int) ([]int, bool) {
 	var out []int
 	listed := false
 	for _, thread := range threads {
-		b, err := os.ReadFile(tasks + "/" + thread.Name() + "/children")
+		b, err := readKernel(tasks + "/" + thread.Name() + "/children")
 		if err != nil {
 			continue
 		}
 		listed = true
-		for _, field := range strings.Fields(string(b)) {
-			if n, err := strconv.Atoi(field); err == nil {
-				out = append(out, n)
-			}
-		}
+		out = append(out, pids(b)...)
 	}
 	return out, listed
+}
+
+// ownChildren lists the children of this process that lost their parent: the kernel
+// gives them to its first thread, which Go never ends. Before Linux 3.19 it gave them
+// to any.
+func ownChildren() []int {
+	self := os.Getpid()
+	if !kernelAtLeast(3, 19) {
+		all, _ := children(self)
+		return all
+	}
+	b, _ := readKernel(fmt.Sprintf("/proc/%d/task/%d/children", self, self)) // none where there is no such list
+	return pids(b)
+}
+
+func pids(list []byte) (out []int) {
+	for _, field := range strings.Fields(string(list)) {
+		if n, err := strconv.Atoi(field); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // everyProcess reads the whole process table: parent to children.
@@ -120,7 +167,7 @@ func everyProcess() map[int][]int {
 type traffic struct{ Read, Written protocol.ByteSize }
 
 func readTraffic(pid int) (t traffic, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/io")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/io")
 	if err != nil {
 		return t, false
 	}
@@ -147,7 +194,7 @@ func parseTraffic(b []byte) (t traffic) {
 
 // share is the memory a process has to itself plus its part of what it shares.
 func share(pid int) (protocol.ByteSize, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
 	if err != nil {
 		return 0, false
 	}
@@ -162,7 +209,7 @@ func share(pid int) (protocol.ByteSize, bool) {
 
 // hasVariable tells whether the environment that a process was given holds an entry.
 func hasVariable(pid int, entry string) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return false
 	}
@@ -176,7 +223,7 @@ func hasVariable(pid int, entry string) bool {
 
 // mark reads the inherited mark of a process, see tree.
 func mark(pid int) (uint64, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/limits")
 	if err != nil {
 		return 0, false
 	}

@@ -317,7 +317,9 @@ func (r *runner) module(ctx context.Context, tray *Tray, m *Module, label string
 		return f
 	}
 	for _, file := range []string{s.result, s.statistics} {
-		_ = os.RemoveAll(file) // what an earlier module has put there is none of this one's
+		if r.counter > 1 {
+			_ = os.RemoveAll(file) // what an earlier module has put there is none of this one's
+		}
 	}
 	f.fromBuilt = inside(argv[0], slices.Concat(e.Software, e.Python)) || e.Shell != "" || s.container != nil && s.container.root != nil
 	r.savings.begin(s, spared)
@@ -477,7 +479,7 @@ func (r *runner) outcome(v protocol.Verdict, evidence string) Outcome {
 
 // oomKills counts the kernel's kills for lack of memory on this node since boot.
 func oomKills() int64 {
-	b, err := os.ReadFile("/proc/vmstat")
+	b, err := readKernel("/proc/vmstat")
 	if err != nil {
 		return 0
 	}

@@ -58,7 +58,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	interval := firstLook
 	tick := time.NewTimer(interval)
 	defer tick.Stop()
-	nextDisk := began
+	nextDisk := began.Add(r.options.Poll) // what a short module leaves is measured in the end
 	done := ctx.Done()
 	last := r.lastCall(s)
 	near := last.timer()
@@ -73,6 +73,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 		case <-exited:
 			exited = nil
 			root, _ = readTraffic(proc.Pid)
+			t.rootEnded()
 		case <-done:
 			done = nil
 			if exited != nil && e.why == stopNone {

@@ -113,6 +113,9 @@ var listsChildren = sync.OnceValue(func() bool {
 // walks is how often the tree is walked for one look, at most.
 const walks = 16
 
+// rootEnded says that the root is a zombie: what it has left is the pilot's by now.
+func (t *tree) rootEnded() { t.gone = !t.kept }
+
 // members returns the living processes of the tree and waits for orphans that
 // have ended. The root is left out once it is gone. What ends during a walk may
 // hand its children to the pilot after the pilot's children were listed, so that
@@ -138,11 +141,12 @@ func (t *tree) walk() (out []process, settled bool) {
 		listed = all[self]
 		next = func(pid int) []int { return all[pid] }
 	} else if !t.kept { // else orphans are its keeper's
-		listed, _ = children(self)
+		listed = ownChildren()
 	}
 	queue := []int{t.root.pid}
+	starter := theStarter.pid.Load()
 	for _, pid := range listed {
-		if t.owns(pid) {
+		if pid != int(starter) && t.owns(pid) {
 			queue = append(queue, pid)
 		}
 	}
