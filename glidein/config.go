@@ -137,8 +137,11 @@ type GridEngine struct {
 
 // System is where things are at the site.
 type System struct {
-	// Pilot is the floe-pilot binary. Default: beside the floe that runs the pass.
+	// Pilot is the floe-pilot binary. Default: the one that the cluster releases to the
+	// site, or else beside the floe that runs the pass.
 	Pilot string `toml:"pilot"`
+	// FollowsReleases says that the file names no pilot.
+	FollowsReleases bool `toml:"-"`
 	// Scratch is where attempts run; Cache the directory of software and inputs that
 	// successive pilots of a node share. Defaults: scratch and cache in Directory.
 	Scratch string `toml:"scratch"`

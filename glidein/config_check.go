@@ -35,6 +35,7 @@ func (c *Config) fill(dir string) {
 	set(&c.System.Cache, filepath.Join(c.Directory, "cache"))
 	set(&c.System.Isolation, "auto")
 	if c.System.Pilot == "" {
+		c.System.FollowsReleases = true
 		if exe, err := os.Executable(); err == nil {
 			c.System.Pilot = filepath.Join(filepath.Dir(exe), "floe-pilot")
 		}
@@ -99,7 +100,7 @@ func (c *Config) Validate() error {
 		say("system.site_cache %q: want https://host:port", a)
 	}
 	c.System.checkRelay(say)
-	if _, err := os.Stat(c.System.Pilot); err != nil {
+	if _, err := os.Stat(c.System.Pilot); err != nil && !c.System.FollowsReleases {
 		say("system.pilot: %v", err)
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Error() < all[j].Error() })

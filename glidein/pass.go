@@ -32,8 +32,10 @@ type Pass struct {
 	Program string
 	// Spool is where pilots of this site leave reports they could not deliver; nil
 	// when there is none.
-	Spool  Spool
-	Logger *slog.Logger
+	Spool Spool
+	// Programs has the pilots that the cluster releases; nil has none.
+	Programs Programs
+	Logger   *slog.Logger
 	// DryRun submits, removes and cleans nothing and asks the coordinator for nothing:
 	// it says what the pass sees and writes the submit files it would use.
 	DryRun bool
@@ -99,6 +101,9 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 	}
 	ledger.Ended = nil // it has been told
 	p.remove(ctx, ledger, stations, append(reply.Remove, ledger.strays(reply.Strays, result)...), result)
+	if err := p.choosePrograms(ctx, stations, reply.Pilot, result); err != nil {
+		return result, errors.Join(batchErr, err, ledger.save())
+	}
 	err = p.submit(ctx, ledger, stations, reply.Grants, result)
 	return result, errors.Join(batchErr, err, ledger.save())
 }

@@ -102,7 +102,8 @@ type fakeCoordinator struct {
 	strays   []protocol.LaunchID
 	answers  []protocol.ReportAnswer
 	err      error
-	overflow int // grants beyond the room: a coordinator that does not keep to it
+	pilot    string // the version that is released to the site
+	overflow int    // grants beyond the room: a coordinator that does not keep to it
 	next     int
 }
 
@@ -111,7 +112,7 @@ func (f *fakeCoordinator) Launch(_ context.Context, r *protocol.LaunchRequest) (
 	if f.err != nil {
 		return nil, f.err
 	}
-	reply := &protocol.LaunchReply{Remove: f.remove, Strays: f.strays, Answers: f.answers}
+	reply := &protocol.LaunchReply{Remove: f.remove, Strays: f.strays, Answers: f.answers, Pilot: f.pilot}
 	left := f.want
 	for _, s := range r.Shapes {
 		if s.BatchError != "" {

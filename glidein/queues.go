@@ -14,6 +14,8 @@ type line struct {
 	*Queue
 	system batch.System
 	result *QueueResult
+	// program is the pilot to launch; empty is that of the configuration.
+	program string
 }
 
 // station is one batch system and the queues that the site has in it: it is asked

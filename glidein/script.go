@@ -173,7 +173,7 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 	if !properties.Walltime {
 		args = append(args, "--walltime", time.Duration(q.Walltime).String())
 	}
-	fmt.Fprintf(&b, "exec %s", batch.Quote(cmp.Or(properties.Pilot, there(c.System.Pilot))))
+	fmt.Fprintf(&b, "exec %s", batch.Quote(cmp.Or(properties.Pilot, there(cmp.Or(q.program, c.System.Pilot)))))
 	for _, a := range args {
 		b.WriteString(" " + batch.Quote(a))
 	}

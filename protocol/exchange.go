@@ -333,6 +333,9 @@ type LaunchReply struct {
 	// Strays run, and their launch lease is not known: their pilot has left, or was of
 	// another cluster.
 	Strays []LaunchID `cbor:"6,keyasint,omitempty"`
+	// Pilot is the published version of the pilot that the site is to launch; empty is
+	// what the site has.
+	Pilot string `cbor:"7,keyasint,omitempty"`
 }
 
 // JoinRequest turns a one-use join token into a site's certificate

@@ -138,6 +138,13 @@ type PilotID string
 // SiteID is the name a site joined under: a lower-case word.
 type SiteID string
 
+// Share is where a site stands among the hundred parts that sites are divided into: 0
+// to 99, the same for ever. What goes to N percent of the sites goes to those below N.
+func (s SiteID) Share() uint8 {
+	d := DigestOf([]byte(s))
+	return uint8(binary.BigEndian.Uint64(d[:8]) % 100)
+}
+
 // UserID is the login name of a person.
 type UserID string
 

@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -268,4 +269,23 @@ func FuzzExchange(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Where a site stands never changes: a release that goes to some sites goes to the
+// same ones on every coordinator, and after every restart.
+func TestShareOfSites(t *testing.T) {
+	for site, want := range map[protocol.SiteID]uint8{"dale": 17, "mill": 49, "pond": 83} {
+		if got := site.Share(); got != want {
+			t.Errorf("Share of %s = %d, want %d", site, got, want)
+		}
+	}
+	below := 0
+	for i := range 10000 {
+		if protocol.SiteID(fmt.Sprint("site-", i)).Share() < 25 {
+			below++
+		}
+	}
+	if below < 2300 || below > 2700 {
+		t.Errorf("%d of 10000 sites are below 25, want about 2500", below)
+	}
 }

@@ -33,6 +33,7 @@ import (
 	"floe/glidein/batch/slurm"
 	"floe/glidein/batch/ssh"
 	"floe/protocol"
+	"floe/protocol/software"
 	"floe/protocol/spool"
 	"floe/protocol/transport"
 
@@ -194,6 +195,11 @@ func runGlidein(c *cobra.Command) error {
 			logger.Warn("the site's certificate was not renewed", "err", err)
 		}
 		pass.Coordinator = site
+		programs := &sitePrograms{api: &client{site.Client}, dir: config.Directory, trust: &software.Trust{Cluster: site.known.Cluster, Pin: site.known.Pin}, logger: logger}
+		if programs.trust.Publishers, err = config.Publishers(); err != nil {
+			return withExit(exitUsage, err)
+		}
+		pass.Programs = programs
 	}
 	result, err := pass.Run(ctx)
 	if result != nil {

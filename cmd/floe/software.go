@@ -20,7 +20,7 @@ func softwareCommand() *cobra.Command {
 			"never changes. Trays name software as projects; see docs/software.md.",
 	}
 	c.AddCommand(softwareKeyCommand(), softwareTrustCommand(), softwareRevokeCommand(), publishersCommand(),
-		publishCommand(), softwareListCommand(), softwareShowCommand(), softwareVerifyCommand(), softwareGetCommand(), softwareRetireCommand())
+		publishCommand(), softwareListCommand(), softwareShowCommand(), softwareVerifyCommand(), softwareGetCommand(), softwareRetireCommand(), softwareReleaseCommand())
 	return c
 }
 

@@ -121,6 +121,9 @@ func (a *client) onlyPilot(ctx context.Context) (string, error) {
 	return "", usageErrorf("VERSION is missing; active are %s", strings.Join(versions, ", "))
 }
 
+// errOtherPilot: a pilot on disk is not what was published.
+var errOtherPilot = errors.New("published is")
+
 // placePilot fetches the pilot to where it is to be, or finds it there as published.
 func (a *client) placePilot(ctx context.Context, x *protocol.SignedBuild, program string) error {
 	m, err := a.manifest(ctx, &x.Build)
@@ -136,7 +139,7 @@ func (a *client) placePilot(ctx context.Context, x *protocol.SignedBuild, progra
 	case err == nil && d == m.Files[i].Digest:
 		return nil
 	case err == nil:
-		return withExit(exitFailure, fmt.Errorf("%s is %v, published is %v: remove %s and fetch it again", program, d, m.Files[i].Digest, filepath.Dir(program)))
+		return withExit(exitFailure, fmt.Errorf("%s is %v, %w %v: remove %s and fetch it again", program, d, errOtherPilot, m.Files[i].Digest, filepath.Dir(program)))
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

@@ -69,6 +69,8 @@ var Table = []Rule{
 	{Pattern: "GET /v1/software/{name}/{version}", Any: People | Site | Pilot},
 	{Pattern: "POST /v1/software", Any: Operators, Own: Producer},
 	{Pattern: "POST /v1/software/{name}/{version}/actions", Any: Operators, Own: Producer},
+	{Pattern: "GET /v1/releases", Any: People | Site},
+	{Pattern: "POST /v1/releases", Any: Operators},
 	{Pattern: "GET /v1/publishers", Any: People | Site},
 	{Pattern: "POST /v1/publishers", Any: Admin},
 }

@@ -88,6 +88,7 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 	reply := new(protocol.LaunchReply)
 	reply.Answers = s.admitReports(ctx, site, request.Reports)
 	reply.Addresses, _ = s.addresses()
+	reply.Pilot = s.assigned(site)
 
 	p := Launching{Site: site, Request: request, seen: seen}
 	for _, step := range []func(*state.Machine) []state.Command{p.Ends, p.Surplus} {

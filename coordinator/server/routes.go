@@ -73,6 +73,8 @@ func (s *Server) routes() error {
 	people(s, api, "POST", "/v1/software", "publish", "Publish a build of software", s.publish)
 	people(s, api, "GET", "/v1/software/{name}/{version}", "show-software", "Show a version and what proves it", s.showSoftware)
 	people(s, api, "POST", "/v1/software/{name}/{version}/actions", "act-on-software", "Retire or restore a version", s.actOnSoftware)
+	people(s, api, "GET", "/v1/releases", "releases", "List which sites run which version of the pilot", s.listReleases)
+	people(s, api, "POST", "/v1/releases", "release", "Give sites a version of the pilot, or take it back", s.setRelease)
 	people(s, api, "GET", "/v1/publishers", "publishers", "List the keys that software may be signed with", s.publishers)
 	people(s, api, "POST", "/v1/publishers", "put-publisher", "Make a publisher's key known, or revoke it", s.putPublisher)
 	people(s, api, "GET", "/v1/cluster", "cluster", "Show the coordinators", s.cluster)

@@ -69,6 +69,7 @@ func (r *Record) Audit() []Violation {
 		return true
 	})
 	a.software(r)
+	a.pilotRelease(r)
 	return a.found
 }
 

@@ -51,6 +51,8 @@ const (
 	KindRetireSoftware  Kind = 36
 	KindPutPublisher    Kind = 37
 	KindRevokePublisher Kind = 38
+
+	KindSetRelease Kind = 42
 )
 
 // Command is one change of the record. The structs of this package implement it.
@@ -142,6 +144,8 @@ func newCommand(k Kind) Command {
 		return new(PublishSoftware)
 	case KindRetireSoftware:
 		return new(RetireSoftware)
+	case KindSetRelease:
+		return new(SetRelease)
 	case KindPutPublisher:
 		return new(PutPublisher)
 	case KindRevokePublisher:

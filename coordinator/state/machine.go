@@ -36,6 +36,7 @@ type Record struct {
 	// software is keyed by name, version and platform, publishers by their key.
 	software   *btree.Map[string, *Software]
 	publishers *btree.Map[string, *Publisher]
+	release    *Release // of the pilot; nil is none
 	// answered remembers what keyed commands were answered.
 	answered *btree.Map[string, *answered]
 

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -199,6 +200,9 @@ func table(m *Machine) string {
 	return b.String()
 }
 
+// dash is a word, or a dash where there is none.
+func dash(word string) string { return cmp.Or(word, "-") }
+
 // catalog lists the published software and the keys that it may be signed with.
 func catalog(m *Machine) string {
 	var b strings.Builder
@@ -212,6 +216,13 @@ func catalog(m *Machine) string {
 		}
 		if c := s.Item.Build.Cluster; c != "ice" {
 			b.WriteString(", signed for " + c)
+		}
+		b.WriteByte('\n')
+	}
+	if r := m.PilotRelease(); r != nil {
+		fmt.Fprintf(&b, "pilots: %s, before %s, tried %s by %v and %d %%;", dash(r.Stable), dash(r.Before), dash(r.Tried), r.Sites, r.Percent)
+		for _, site := range []protocol.SiteID{"dale", "mill", "pond"} {
+			fmt.Fprintf(&b, " %s (%d) has %s", site, site.Share(), dash(r.Version(site)))
 		}
 		b.WriteByte('\n')
 	}

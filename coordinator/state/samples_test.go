@@ -115,6 +115,9 @@ func samples2() []Command {
 		&PublishSoftware{By: act("26"), Item: sampleBuild("bob", "icetray", "1.1", "linux-x86_64-glibc2.28", "tarball 2"), Owner: "bob", Group: "ice"},
 		&RetireSoftware{By: act("27"), Name: "icetray", Version: "1.0", Platform: "any"},
 		&RetireSoftware{By: act("28"), Name: "icetray", Version: "1.0", Platform: "any", Undo: true},
+		&PublishSoftware{By: act("30"), Item: sampleBuild("bob", protocol.PilotSoftware, "1.2", "linux-x86_64", "pilot")},
+		&SetRelease{By: act("31"), Version: "1.2", Sites: []protocol.SiteID{"mill", "pond"}, Percent: 25},
+		&SetRelease{By: act("32"), Back: true},
 		&RevokePublisher{By: act("29"), Key: publisherKey("bob"), Retire: true},
 	}
 }
@@ -142,6 +145,12 @@ func sampleName(c Command) string {
 	}
 	if p, is := c.(*PublishSoftware); is && p.Owner != "" {
 		name += "-known"
+	}
+	if p, is := c.(*PublishSoftware); is && p.Item.Build.Name == protocol.PilotSoftware {
+		name += "-pilot"
+	}
+	if s, is := c.(*SetRelease); is && s.Back {
+		name += "-back"
 	}
 	return fmt.Sprintf("%02d-%s.hex", c.Kind(), name)
 }
@@ -277,6 +286,11 @@ func TestOldRecord(t *testing.T) {
 	s := submission(3, 1, chain(1))
 	s.Facts.Software = digestOf("bill")
 	r.do(protocol.CodeOK, s)
+	// And releases of the pilot.
+	r.do(protocol.CodeOK, &PublishSoftware{Item: sampleBuild("bob", protocol.PilotSoftware, "1.2", "linux-x86_64", "pilot")})
+	r.do(protocol.CodeOK, &PublishSoftware{Item: sampleBuild("bob", protocol.PilotSoftware, "1.3", "linux-x86_64", "pilot 2"), Owner: "bob"})
+	r.do(protocol.CodeOK, &SetRelease{Version: "1.2", Percent: 100})
+	r.do(protocol.CodeOK, &SetRelease{Version: "1.3", Sites: []protocol.SiteID{"pond"}, Percent: 20})
 	testOldRecord(t, "testdata/records/v2.hex", r.m)
 }
 

@@ -113,6 +113,17 @@ func (s *scenario) command() Command {
 	case "retire-software":
 		name, version, _ := strings.Cut(s.first(), "/")
 		return &RetireSoftware{By: by, Name: name, Version: version, Platform: s.word("platform"), Undo: s.line.HasArg("undo")}
+	case "release":
+		c := &SetRelease{By: by, Back: s.line.HasArg("back"), Percent: uint8(s.number("percent"))}
+		if !c.Back {
+			c.Version = s.first()
+		}
+		for site := range strings.SplitSeq(s.word("to"), ",") {
+			if site != "" {
+				c.Sites = append(c.Sites, protocol.SiteID(site))
+			}
+		}
+		return c
 	case "checkpoint":
 		return &Checkpoint{}
 	case "format":

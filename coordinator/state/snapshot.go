@@ -69,6 +69,7 @@ const (
 	frameSaved // of a dataset, after the losses
 	frameSoftware
 	framePublisher // both before the end
+	frameRelease   // after publishers
 )
 
 // maxFrame bounds what Restore allocates for one frame: a bitmap over MaxJobs
@@ -144,6 +145,9 @@ func (f *Frozen) Persist(w io.Writer) error {
 	})
 	persistAll(p, frameSoftware, f.software.Scan)
 	persistAll(p, framePublisher, f.publishers.Scan)
+	if f.release != nil {
+		p.frame(frameRelease, f.release)
+	}
 	p.frame(frameEnd, &endFrame{p.n})
 	if p.err == nil {
 		p.err = p.w.Flush()
@@ -287,6 +291,9 @@ func (m *Machine) restoreFrame(kind byte, body []byte) error {
 		return restoreInto(m.software, body, (*Software).key)
 	case framePublisher:
 		return restoreInto(m.publishers, body, (*Publisher).key)
+	case frameRelease:
+		m.release = new(Release)
+		return protocol.Unmarshal(body, m.release)
 	case frameAnswered:
 		var k keyedFrame[*answered]
 		if err := protocol.Unmarshal(body, &k); err != nil || k.Value == nil {

@@ -23,7 +23,8 @@ type PublishSoftware struct {
 }
 
 // RetireSoftware keeps a version from new datasets, or with Undo lets them have it
-// again. Datasets that have it go on.
+// again. Datasets that have it go on. A version of the pilot that sites run is refused
+// with CodeConflict.
 type RetireSoftware struct {
 	By      Action `cbor:"1,keyasint"`
 	Name    string `cbor:"2,keyasint"`
@@ -220,6 +221,9 @@ func (r *RetireSoftware) apply(m *Machine) Answer {
 		if r.Platform == "" || s.Item.Build.Platform == r.Platform {
 			builds = append(builds, s)
 		}
+	}
+	if !r.Undo && r.Name == protocol.PilotSoftware && len(builds) > 0 && m.release.uses(r.Version) {
+		return refuse(protocol.CodeConflict, fmt.Sprintf("sites run %s %s, or would when a release is taken back: release another version first", r.Name, r.Version))
 	}
 	for _, s := range builds {
 		if r.Undo == (s.Retired == 0) {
