@@ -60,7 +60,11 @@ func (l *link) begin(read func() Caller) (c Caller, active int) {
 	return l.caller, l.active
 }
 
-func (l *link) end(idle time.Duration) {
+// end counts a request out. A client that was welcome is no stranger any more.
+func (l *link) end(idle time.Duration, welcome bool) {
+	if welcome {
+		l.pass.release()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.active--; l.active == 0 && !l.ended {

@@ -324,6 +324,9 @@ func (s *Server) linkQUIC(ctx context.Context, c *quic.Conn) context.Context {
 	}
 	state := c.ConnectionState().TLS
 	l.caller, l.known = callerOf(&state, s.config.Cluster, "quic", l.remote), true
+	if l.caller.Kind != Anonymous {
+		p.release()
+	}
 	s.links.add(l)
 	l.watch(s.limits.FirstRequest)
 	context.AfterFunc(c.Context(), func() {
@@ -366,6 +369,12 @@ func (s *Server) handler(transport string) http.Handler {
 	})
 }
 
+// welcome tells whether a request that was answered has shown that its client belongs
+// here: without a certificate, nobody changes anything who has no token.
+func welcome(w *writer, r *http.Request) bool {
+	return r.Method == http.MethodPost && w.status/100 == 2
+}
+
 // receive finds out who speaks and bounds what they send. It returns the request as
 // the handler takes it, or nil where it has refused it; end, where there is one, is
 // called in any case.
@@ -377,7 +386,7 @@ func (s *Server) receive(transport string, w *writer, r *http.Request) (served *
 	} else {
 		var active int
 		caller, active = l.begin(read)
-		end = func() { l.end(s.limits.Idle) }
+		end = func() { l.end(s.limits.Idle, welcome(w, r)) }
 		if caller.Kind != Coordinator && active > s.limits.Streams {
 			WriteError(w, r, &protocol.Error{
 				Code: protocol.CodeBusy, RetryAfter: 1,

@@ -366,6 +366,36 @@ func TestStrangersAreBounded(t *testing.T) {
 	})
 }
 
+// TestWhoShowsATokenIsNoStranger has one who was welcome leave its place to another.
+func TestWhoShowsATokenIsNoStranger(t *testing.T) {
+	ca := newCA(t)
+	overBoth(t, func(t *testing.T, only func(*ServerConfig)) {
+		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/refused" {
+				WriteError(w, r, protocol.Errorf(protocol.CodeForbidden, "no"))
+				return
+			}
+			who(w, r)
+		})
+		s := startServer(t, ca, handler, func(c *ServerConfig) { only(c); c.Limits.StrangersPerNet = 1 })
+		ctx := withDeadline(t)
+		first := newTestClient(t, ca, s, nil)
+		if err := first.CallCBOR(ctx, "POST", "/refused", nil, nil); err == nil {
+			t.Fatal("not refused")
+		}
+		if n := s.Stats().Strangers; n != 1 {
+			t.Errorf("after a refusal: %d strangers, want 1", n)
+		}
+		if err := first.CallCBOR(ctx, "POST", "/", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		second := newTestClient(t, ca, s, nil)
+		if err := second.CallCBOR(ctx, "GET", "/", nil, nil, Idempotent()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestRunLetsRequestsFinish(t *testing.T) {
 	ca := newCA(t)
 	for _, quic := range []bool{true, false} {

@@ -11,6 +11,7 @@ type writer struct {
 	http.ResponseWriter
 	limits  *Limits
 	begun   bool
+	status  int // 0 before it is known
 	written int64
 }
 
@@ -19,12 +20,16 @@ type writer struct {
 const smallReply = 64 << 10
 
 func (w *writer) WriteHeader(status int) {
-	w.begun = w.begun || status >= http.StatusOK
+	if status >= http.StatusOK && !w.begun {
+		w.begun, w.status = true, status
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *writer) Write(p []byte) (int, error) {
-	w.begun = true
+	if !w.begun {
+		w.begun, w.status = true, http.StatusOK
+	}
 	w.written += int64(len(p))
 	if w.written <= smallReply {
 		return w.ResponseWriter.Write(p)
