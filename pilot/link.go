@@ -121,12 +121,25 @@ func (l *Link) Enrol(ctx context.Context, request protocol.EnrolRequest) (*proto
 	}
 	request.Pilot, request.Ticket = l.id, l.ticket.Credential()
 	reply := new(protocol.EnrolReply)
-	if err := l.enroler.CallCBOR(ctx, http.MethodPost, "/v1/pilots", &request, reply, transport.Idempotent()); err != nil {
-		return nil, fmt.Errorf("enrol: %w", err)
+	for {
+		try, cancel := context.WithTimeout(ctx, enrolSaid)
+		err = l.enroler.CallCBOR(try, http.MethodPost, "/v1/pilots", &request, reply, transport.Idempotent())
+		late := try.Err() != nil
+		cancel()
+		if err == nil {
+			break
+		}
+		if !late || ctx.Err() != nil {
+			return nil, fmt.Errorf("enrol: %w", err)
+		}
+		l.logger.Warn("no coordinator enrols this pilot yet", "err", err)
 	}
 	l.enroler.Close() // not needed again
 	return reply, l.adopt(reply)
 }
+
+// enrolSaid is how often a pilot that looks for coordinators says why it has found none.
+const enrolSaid = 30 * time.Second
 
 // adopt uses a certificate from now on.
 func (l *Link) adopt(reply *protocol.EnrolReply) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +11,9 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,4 +158,82 @@ func (n *network) listen(host string, port uint16) net.Listener {
 		n.t.Fatal(o.err)
 	}
 	return o.l
+}
+
+// squid starts a real one on a host, at port 3128, that lets in a user with a password.
+// What it was asked is returned by the function.
+func (n *network) squid(host, user, password string) func() string {
+	n.t.Helper()
+	program, err := exec.LookPath("squid")
+	if err != nil {
+		program = "/usr/sbin/squid" // not on the PATH of everybody
+	}
+	const asks = "/usr/lib/squid/basic_ncsa_auth"
+	for _, p := range []string{program, asks} {
+		if _, err := os.Stat(p); err != nil {
+			n.t.Skipf("a proxy: %v", err)
+		}
+	}
+	// It gives up root, and must be able to go where its files are.
+	dir, err := os.MkdirTemp("", "floe-squid")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	hash, err := exec.Command("openssl", "passwd", "-apr1", password).Output()
+	if err != nil {
+		n.t.Fatalf("openssl passwd: %v", err)
+	}
+	log, config, users := filepath.Join(dir, "access.log"), filepath.Join(dir, "squid.conf"), filepath.Join(dir, "users")
+	text := fmt.Sprintf(`http_port %s
+auth_param basic program %s %s
+acl known proxy_auth REQUIRED
+http_access allow CONNECT known
+http_access deny all
+cache deny all
+access_log stdio:%s
+cache_log %s/cache.log
+pid_filename none
+coredump_dir %[5]s
+logformat squid %%>a %%Ss/%%03>Hs %%rm %%ru %%un
+shutdown_lifetime 1 seconds
+`, n.port(host, 3128), asks, users, log, dir)
+	err = errors.Join(os.Chmod(dir, 0o777), //nolint:gosec // another user writes to it
+		os.WriteFile(users, []byte(user+":"+string(hash)), 0o644), os.WriteFile(config, []byte(text), 0o644)) //nolint:gosec // another user reads them
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	c := exec.Command("nsenter", "--net=/run/netns/"+n.space(host), program, "-N", "-f", config)
+	if err := c.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	n.t.Cleanup(func() {
+		_ = c.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if out, err := exec.Command("ip", "netns", "exec", n.space(host), "ss", "-Hltn", "sport = 3128").Output(); err == nil && len(out) > 0 {
+			break
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			said, _ := os.ReadFile(filepath.Join(dir, "cache.log"))
+			n.t.Fatalf("squid: %v\n%s", err, said)
+		case <-tick.C:
+		}
+	}
+	return func() string {
+		b, _ := os.ReadFile(log) // there is none before the first request
+		return string(b)
+	}
+}
+
+// proxyEnv is the environment that has pilots use it.
+func (n *network) proxyEnv(user, password, except string) string {
+	return fmt.Sprintf("[env]\nhttps_proxy = \"http://%s:%s@%s\"\nno_proxy = %q\n", user, password, n.port("head", 3128), except)
 }
