@@ -24,6 +24,7 @@ type request struct {
 	// site and reports are those of a pass.
 	site    protocol.SiteID
 	reports []protocol.SignedReport
+	launch  *protocol.LaunchRequest // that asks for launch leases
 	// command gives a command, made when the leader looks at its record.
 	command func(m *state.Machine) state.Command
 }
@@ -93,6 +94,8 @@ func (n *node) serve(r request, mayForward bool, reply func(any, error)) (gone f
 	switch {
 	case r.exchange != nil:
 		return n.serveExchange(r, reply)
+	case r.launch != nil:
+		n.serveLaunch(&r, reply)
 	case r.command != nil:
 		c := r.command(n.machine)
 		n.propose(c, func(f server.Fate) { reply(f.Answer, f.Err) })

@@ -26,6 +26,7 @@ type pilot struct {
 	number  int
 	site    *site
 	host    *host
+	job     *job // nil for one that came with the site's ticket
 	id      protocol.PilotID
 	key     ed25519.PrivateKey
 	end     time.Time // of its slot; zero is not known
@@ -55,10 +56,11 @@ type attempt struct {
 	settled func(protocol.Code)
 }
 
-func (w *World) launch(s *site, h *host) {
+// launch starts a pilot on a host, of a pilot job where there is one.
+func (w *World) launch(s *site, h *host, j *job) *pilot {
 	w.launched++
 	p := &pilot{
-		process: process{w: w, name: fmt.Sprintf("p%d", w.launched)}, number: w.launched, site: s, host: h,
+		process: process{w: w, name: fmt.Sprintf("p%d", w.launched)}, number: w.launched, site: s, host: h, job: j,
 		attempts: map[protocol.LeaseID]*attempt{},
 	}
 	seed := make([]byte, ed25519.SeedSize)
@@ -76,6 +78,7 @@ func (w *World) launch(s *site, h *host) {
 	}
 	w.note("%s starts on %s", p.name, h.name)
 	p.enrol()
+	return p
 }
 
 func (w *World) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
@@ -94,10 +97,14 @@ func (p *pilot) caller() transport.Caller {
 func (p *pilot) enrol() {
 	p.enrolls++
 	r := request{command: func(*state.Machine) state.Command {
-		return &state.EnrolPilot{
+		c := &state.EnrolPilot{
 			Pilot: p.id, Site: p.site.id, TicketHash: p.site.ticket, PublicKey: p.key.Public().(ed25519.PublicKey),
 			Host: p.host.name, Resources: p.host.has, Version: protocol.Version,
 		}
+		if p.job != nil {
+			c.Launch, c.TicketHash = p.job.launch, p.job.ticket
+		}
+		return c
 	}}
 	p.call = p.w.call(&p.process, p.at, r, 30*time.Second, func(answer any, err error) {
 		a, _ := answer.(state.Answer)

@@ -23,6 +23,8 @@ type Options struct {
 	Trace io.Writer
 	// Replay has the committed log replayed as well (Replay), at twice the cost.
 	Replay bool
+	// Launches has pilots come by launch leases alone, as glidein passes get them.
+	Launches bool
 }
 
 // Result of a run that went well, and of one that did not.
@@ -39,6 +41,9 @@ type Result struct {
 	Log                       []Committed
 	Events                    [][]state.Event
 	Account                   *Account
+	// Proven and InVain count pilot jobs whose pilots were given a task, and that came to
+	// nothing.
+	Proven, InVain uint64
 }
 
 // patience is how long after everything has healed it may take until nothing is left to
@@ -53,6 +58,7 @@ func Run(seed uint64, o Options) (*Result, error) {
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, 0x666c6f65)), trace: o.Trace, books: newBooks(),
 		net: network{slowest: 5 * time.Millisecond, cut: map[[2]string]time.Duration{}}, chaotic: true,
+		launches: o.Launches,
 	}
 	w.net.w = w
 	w.found()
@@ -83,6 +89,10 @@ func Run(seed uint64, o Options) (*Result, error) {
 	r := &Result{
 		Seed: seed, Virtual: w.now, Entries: len(w.books.log), Attempts: len(w.books.account.leases), Pilots: w.launched,
 		Log: w.books.log, Events: w.books.events, Account: w.books.account, Undecided: w.undecided, Resumed: w.books.resumed, Ahead: w.books.ahead, Trace: w.mix,
+	}
+	for x := range w.nodes[0].machine.Sites() {
+		k := x.Shape(shape)
+		r.Proven, r.InVain = r.Proven+k.Proven, r.InVain+k.Died+k.Refused+k.Vain
 	}
 	if w.err != nil {
 		return r, fmt.Errorf("seed %d: %w", seed, w.err)
@@ -148,6 +158,10 @@ func (w *World) open(i int) {
 	w.operator.ask("open site", func(_ *state.Machine, by state.Action) state.Command {
 		return &state.PutSite{By: by, Site: s.id}
 	}, func(state.Answer) {
+		if w.launches {
+			s.passLaunches()
+			return
+		}
 		w.operator.ask("make tickets", func(_ *state.Machine, by state.Action) state.Command {
 			return &state.PutTicket{By: by, Site: s.id, Hash: s.ticket, Uses: state.MaxUses, Expires: 1000 * state.Day}
 		}, func(state.Answer) { s.pass() })
@@ -225,6 +239,9 @@ func (w *World) isDone() error {
 	}
 	if p := w.marooned; p != nil && p.alive && len(p.running()) > 0 {
 		return fmt.Errorf("I-10: %s runs on, %v after everything healed", p.name, w.now)
+	}
+	if err := w.launchesLeft(leader.machine); err != nil {
+		return err
 	}
 	for _, h := range w.hosts() {
 		if len(h.spool) > 0 {

@@ -57,6 +57,31 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d seeds, %v of virtual time: %d entries, %d attempts, %d of them from checkpoints, %d leased ahead, %d tasks undecided", *seeds, virtual, entries, attempts, resumed, ahead, undecided)
 }
 
+// TestLaunchLeases runs federations whose pilots come by launch leases alone: their
+// jobs are refused, die, or find nothing to do, and answers to passes are lost. The
+// work is done all the same, caps hold, and no launch lease is lost.
+func TestLaunchLeases(t *testing.T) {
+	if testing.Short() {
+		*seeds = min(*seeds, 30)
+	}
+	var proven, failed uint64
+	for seed := range uint64(*seeds) / 4 {
+		r, err := Run(seed+1, Options{Minutes: *minutes, Launches: true, Replay: seed%8 == 0})
+		if err != nil {
+			t.Errorf("seed %d: %v", seed+1, err)
+			if *first {
+				return
+			}
+			continue
+		}
+		proven, failed = proven+r.Proven, failed+r.InVain
+	}
+	if proven == 0 || failed == 0 {
+		t.Errorf("in %d seeds %d pilot jobs proved themselves and %d came to nothing, want some of both", *seeds/4, proven, failed)
+	}
+	t.Logf("%d pilot jobs proved themselves, %d came to nothing", proven, failed)
+}
+
 // report runs a seed again, which must fail in the same way, and keeps its trace.
 func report(t *testing.T, seed uint64, err error) error {
 	t.Helper()

@@ -13,6 +13,10 @@ type site struct {
 	id      protocol.SiteID
 	ticket  protocol.Digest
 	hosts   []*host
+
+	jobs   []*job                 // by launch leases, oldest first
+	ended  []protocol.EndedLaunch // that no coordinator was told of
+	asking bool                   // a pass is under way
 }
 
 // host is a node of a site.
@@ -54,26 +58,32 @@ func (s *site) pass() {
 	s.after(w.between(2*time.Minute, 5*time.Minute), s.pass)
 	for _, h := range s.hosts {
 		if h.pilot == nil && (w.chance(2) || !w.chaotic) {
-			w.launch(s, h)
+			w.launch(s, h, nil)
 		}
-		signed := h.pending(protocol.MaxReports)
-		if len(signed) == 0 {
-			continue
-		}
-		var reports []*protocol.Report
-		for i := range signed {
-			if r, err := signed[i].Decode(); err == nil {
-				reports = append(reports, r)
-			}
-		}
-		sent := w.now
-		w.call(&s.process, w.anyNode(), request{site: s.id, reports: signed}, time.Minute, func(answer any, err error) {
-			answers, _ := answer.([]protocol.ReportAnswer)
-			if err != nil {
-				answers = nil
-			}
-			w.noteReports(0, sent, reports, answers)
-			h.delivered(answers)
-		})
+		s.deliverFrom(h)
 	}
+}
+
+// deliverFrom delivers what lies in the spool of a host.
+func (s *site) deliverFrom(h *host) {
+	w := s.w
+	signed := h.pending(protocol.MaxReports)
+	if len(signed) == 0 {
+		return
+	}
+	var reports []*protocol.Report
+	for i := range signed {
+		if r, err := signed[i].Decode(); err == nil {
+			reports = append(reports, r)
+		}
+	}
+	sent := w.now
+	w.call(&s.process, w.anyNode(), request{site: s.id, reports: signed}, time.Minute, func(answer any, err error) {
+		answers, _ := answer.([]protocol.ReportAnswer)
+		if err != nil {
+			answers = nil
+		}
+		w.noteReports(0, sent, reports, answers)
+		h.delivered(answers)
+	})
 }

@@ -35,6 +35,8 @@ type World struct {
 	chaotic   bool   // faults happen
 	marooned  *pilot // cut off beyond its fence, nil where none is
 	undecided int
+	launches  bool // pilots come by launch leases alone
+	tickets   int  // of launch leases that were drawn
 }
 
 // epoch is the beginning of virtual time: any time would do.
@@ -282,6 +284,7 @@ func (w *World) applied(n *node, index, term uint64, entry []byte, answers []sta
 		w.judge(term, &events[j])
 	}
 	w.judgeExpiries(term, entry, answers)
+	w.judgeLaunches(n.machine, events)
 	if len(b.log)%7 == 0 {
 		w.fail(Audit(n.machine))
 	}

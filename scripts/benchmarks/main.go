@@ -29,6 +29,7 @@ var benches = []bench{
 	{name: "latency", about: "from submit to first start, and from a parent's report to its child's start elsewhere", measure: latency},
 	{name: "failover", about: "the leader is killed under load: until writes resume; nothing lost, nothing doubled", measure: failover},
 	{name: "pilots", about: "memory of a coordinator with 10,000 idle pilots, and exchanges after a reconnect storm", measure: pilots},
+	{name: "glidein", about: "a pass of a site over 5,000 queued pilot jobs, less the batch system's own tool", measure: glideinPass},
 	{name: "truetasks", about: "real /bin/true tasks through one pilot, isolated, against a bare loop that spawns", measure: truetasks},
 	{name: "cache", about: "software of 1 GB in 10,000 files: not there, of another pilot, of this one; SHA-256 and zstd alone ÷ cold", measure: cached},
 	{name: "compare", about: "real /bin/true tasks through floe, Work Queue and a Slurm array", prepare: installPeers, measure: compare},
