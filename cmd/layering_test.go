@@ -25,6 +25,7 @@ var layers = []struct {
 	{"protocol/transport", []string{"protocol"}, "errors and identities on the wire"},
 
 	{"protocol/spool", []string{"protocol"}, "a file per report"},
+	{"protocol/sitelog", []string{"protocol"}, "pilots write it, passes and people of the site read it"},
 
 	{"protocol/software", []string{"protocol"}, "whose signature is believed, the same for all who use software"},
 
@@ -48,7 +49,7 @@ var layers = []struct {
 	{"pilot/payload/session", []string{"protocol"}, "payloads speak of statistics and progress as reports and exchanges do"},
 	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
 	{"pilot/library", []string{"protocol", "cache", "cache/pack", "pilot/stage"}, "predefined modules move files and unpack archives as the pilot does"},
-	{"pilot", []string{"protocol", "protocol/software", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
+	{"pilot", []string{"protocol", "protocol/sitelog", "protocol/software", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},
@@ -64,7 +65,7 @@ var layers = []struct {
 	{"glidein/iceprod", []string{"protocol", "glidein"}, "writes the site's configuration, and checks it"},
 	{"glidein/unmonitored", []string{"protocol", "glidein/batch"}, "jobs straight to a batch system"},
 	{"glidein/relay", []string{"protocol", "protocol/transport"}, "carries what transport's clients ask for, by passes that transport draws"},
-	{"glidein", []string{"protocol", "protocol/transport", "cache", "glidein/batch", "glidein/relay"}, "one pass; verifies the pilot binary, watches over the relay"},
+	{"glidein", []string{"protocol", "protocol/sitelog", "protocol/transport", "cache", "glidein/batch", "glidein/relay"}, "one pass; verifies the pilot binary, watches over the relay"},
 
 	{"scripts/chaos", []string{"protocol", "protocol/transport"}, "drives the built programs, as a client does"},
 

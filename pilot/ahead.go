@@ -48,7 +48,7 @@ func (s *shortTask) isShort() bool { return s.took > 0 && s.took <= aheadFor/2 }
 // ahead is what to ask for ahead, nil for nothing: once half of what shall wait is gone.
 func (c *Conversation) ahead(now Instant) *protocol.Ahead {
 	s := &c.short
-	if !s.isShort() || c.draining || c.held || c.slotIsOver(now) {
+	if !s.isShort() || c.takesNothing(now) {
 		return nil
 	}
 	waiting, ended := 0, 0

@@ -21,6 +21,7 @@ type Conversation struct {
 
 	packing  *packing
 	short    shortTask
+	site     rules
 	sequence uint64
 	attempts []*held // oldest first
 	draining bool    // takes nothing more
@@ -110,6 +111,8 @@ type Effect struct {
 	Reason string
 	// Deliver says that the report settled may leave the spool.
 	Deliver bool
+	// Refusal is why the attempt of Effect.Grant is not to run: the site forbids it.
+	Refusal string
 
 	share share
 }
@@ -138,7 +141,7 @@ func (c *Conversation) Next(now Instant) Step {
 	if c.ended {
 		return Step{Act: ActEnd}
 	}
-	s := Step{Effects: c.fence(now)}
+	s := Step{Effects: c.keepHours(c.fence(now), now)}
 	c.sweep()
 	s.Effects = c.giveBackWaiting(c.beginWaiting(s.Effects, now), now)
 	if len(c.attempts) > 0 {
@@ -214,7 +217,7 @@ const maxEnded = 8
 
 // wanted is how many more tasks the pilot would take.
 func (c *Conversation) wanted(now Instant, free *protocol.Resources) uint16 {
-	if c.draining || c.held || c.slotIsOver(now) {
+	if c.takesNothing(now) {
 		return 0
 	}
 	room := maxEnded * c.packing.all.Cores
@@ -246,7 +249,7 @@ func (c *Conversation) rest(now Instant) time.Duration {
 		switch {
 		case len(c.attempts) > 0:
 			quiet = c.pace
-		case c.held:
+		case c.held, now.Time.Before(c.site.refusing):
 			quiet = longestPace
 		}
 		if next := c.spoke.Add(quiet); next.After(until) {
@@ -271,7 +274,7 @@ func (c *Conversation) asksNothing(now Instant) bool {
 // exchange may park.
 func (c *Conversation) compose(now Instant) (*protocol.ExchangeRequest, time.Duration) {
 	c.sequence++
-	r := &protocol.ExchangeRequest{Sequence: c.sequence, Free: c.packing.free(now.Time)}
+	r := &protocol.ExchangeRequest{Sequence: c.sequence, Free: c.packing.free(now.Time), Obeyed: c.site.obeyed}
 	size := 0
 	for _, h := range c.attempts {
 		if h.over || h.settled {
@@ -307,7 +310,7 @@ func (c *Conversation) Heard(now Instant, reply *protocol.ExchangeReply) (effect
 	c.contact, c.spoke = now.Boot, now.Time
 	c.pace = min(max(reply.Next.Duration(), shortestPace), longestPace)
 	c.vain = c.asked && len(reply.Leases) == 0
-	effects = c.obey(reply)
+	effects = c.obey(now, reply)
 	for i := range reply.Leases {
 		effects = c.begin(effects, now, &reply.Leases[i])
 	}
@@ -328,13 +331,19 @@ func unsettled(reply *protocol.ExchangeReply) bool {
 func isOpen(c protocol.Code) bool { return c.Retryable() || c == protocol.CodeInternal }
 
 // obey settles the fate of reports and follows orders.
-func (c *Conversation) obey(reply *protocol.ExchangeReply) (effects []Effect) {
+func (c *Conversation) obey(now Instant, reply *protocol.ExchangeReply) (effects []Effect) {
 	for _, a := range reply.Answers {
 		if h := c.find(a.Lease); h != nil && h.report != nil && !isOpen(a.Code) {
 			effects = append(effects, h.settle(a.Code, a.Reason, true))
 		}
 	}
 	for _, o := range reply.Orders {
+		if o.Number > 0 {
+			if o.Number > c.site.obeyed {
+				effects = append(effects, c.obeySite(now, &o)...)
+			}
+			continue
+		}
 		switch o.Kind {
 		case protocol.OrderAbandon:
 			if h := c.find(o.Lease); h != nil && !h.settled {
@@ -370,6 +379,10 @@ func (c *Conversation) begin(effects []Effect, now Instant, lease *protocol.Leas
 
 func (c *Conversation) start(effects []Effect, now Instant, h *held) []Effect {
 	h.waits, h.since = false, now.Time
+	if why := c.site.refuses(h.lease, now.Time); why != "" && !c.draining && !c.ended {
+		c.site.refusing = now.Time.Add(refusesFor)
+		return append(effects, Effect{Kind: EffectBegin, Lease: h.lease.ID, Task: h.lease.Task, Grant: h.lease, Refusal: why})
+	}
 	effects = append(effects, Effect{Kind: EffectBegin, Lease: h.lease.ID, Task: h.lease.Task, Grant: h.lease, share: c.packing.take(h.lease)})
 	switch {
 	case c.ended:
@@ -421,6 +434,9 @@ func (c *Conversation) Drain() []Effect {
 
 func (c *Conversation) stopAll(cause error) (effects []Effect) {
 	c.draining = true
+	if c.site.reclaim != nil {
+		c.site.reclaim.Hurry() // whoever wants them to end now wants it sooner
+	}
 	for _, h := range c.attempts {
 		effects = h.stop(effects, cause, "the pilot drains")
 	}
@@ -478,7 +494,7 @@ func (c *Conversation) goodbye(now Instant) *protocol.ExchangeRequest {
 		reason = "drained by order"
 	}
 	c.sequence++
-	return &protocol.ExchangeRequest{Sequence: c.sequence, Free: c.packing.free(now.Time), Leaving: true, Reason: reason}
+	return &protocol.ExchangeRequest{Sequence: c.sequence, Free: c.packing.free(now.Time), Leaving: true, Reason: reason, Obeyed: c.site.obeyed}
 }
 
 // Phase notes how far an attempt has come.

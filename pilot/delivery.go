@@ -52,8 +52,9 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 		},
 		Gone: p.gone, System: systemParameters(p.config.System), Catalog: p.catalog(),
 	}
-	if !p.slotEnd.IsZero() {
-		a.End = p.slotEnd.Add(-slotMargin)
+	begun := time.Now()
+	if end := p.closes(begun); !end.IsZero() {
+		a.End = end.Add(-slotMargin)
 	}
 	if lease.Granted.GPUs > len(granted.gpus) {
 		// Cards were retired while the lease was on its way.
@@ -62,7 +63,15 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 	if err := p.findSilent(ctx, a); err != nil {
 		a.Obstacle = err
 	}
+	if r.refused != nil {
+		a.Obstacle = r.refused
+	} else {
+		p.enter(lease, begun, "")
+	}
 	report := a.Run(ctx, p.document)
+	if r.refused == nil {
+		p.enter(lease, begun, report.Verdict.String())
+	}
 	p.judge(ctx, a, report)
 	p.judgeRepositories(ctx, a, report)
 	if report.Verdict == protocol.VerdictOK {

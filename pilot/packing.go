@@ -10,9 +10,11 @@ import (
 // packing is what the node has and what running attempts take of it. It is owned
 // by the pilot's conversation.
 type packing struct {
-	all  protocol.Resources
-	end  time.Time // of the batch slot; zero is not known
-	used map[protocol.LeaseID]share
+	all protocol.Resources
+	end time.Time // of the batch slot; zero is not known
+	// closes is when the site does; zero is not known.
+	closes time.Time
+	used   map[protocol.LeaseID]share
 }
 
 // share is what one attempt takes.
@@ -99,8 +101,12 @@ func (p *packing) free(now time.Time) protocol.Resources {
 		f.Disk -= s.disk
 	}
 	f.Cores, f.Memory, f.Disk = max(0, f.Cores), max(0, f.Memory), max(0, f.Disk)
-	if !p.end.IsZero() {
-		f.Remaining = max(1, protocol.Seconds(p.end.Sub(now)/time.Second)) // 0 would say that no end is known
+	end := p.end
+	if !p.closes.IsZero() && (end.IsZero() || p.closes.Before(end)) {
+		end = p.closes
+	}
+	if !end.IsZero() {
+		f.Remaining = max(1, protocol.Seconds(end.Sub(now)/time.Second)) // 0 would say that no end is known
 	}
 	return f
 }

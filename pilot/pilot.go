@@ -19,6 +19,7 @@ import (
 	"floe/pilot/payload"
 	"floe/pilot/payload/session"
 	"floe/protocol"
+	"floe/protocol/sitelog"
 	"floe/protocol/software"
 	"floe/protocol/spool"
 )
@@ -71,6 +72,11 @@ type Config struct {
 	Publishers []protocol.PublisherKey
 	// System is what $system names at this site, beside what the pilot finds itself.
 	System map[string]string
+	// Policies are files with the site's own policy, the best first; none is no policy.
+	// SiteLog is the directory of the site's log of whose payloads ran (protocol/sitelog);
+	// empty keeps none.
+	Policies []string
+	SiteLog  string
 	// Library runs the predefined modules; see payload.Options.
 	Library []string
 	Logger  *slog.Logger
@@ -111,8 +117,9 @@ type Pilot struct {
 
 	slotEnd time.Time // of the batch slot; zero is not known
 
-	pause *payload.Pause // nil without an owner
-	meter *hardware.Meter
+	register *sitelog.Writer // nil without; set before the first attempt
+	pause    *payload.Pause  // nil without an owner
+	meter    *hardware.Meter
 
 	wake chan struct{} // holds one: the conversation has something to say
 	gone chan struct{} // closed when no exchange will follow
@@ -146,6 +153,8 @@ type running struct {
 	// checkpoint is the last one that is stored, nil for none.
 	checkpoint *protocol.FileRecord
 	told       int64 // how much of the log was sent
+	// refused is why it is not to run at all; nil where it is.
+	refused error
 	// answer receives the fate of a report that is waited for.
 	answer chan protocol.Code
 }
@@ -238,6 +247,12 @@ func (p *Pilot) live(ctx context.Context) error {
 	if err != nil {
 		host = "unknown"
 	}
+	var policy *protocol.SitePolicy
+	if len(c.Policies) > 0 {
+		if policy, err = ReadPolicy(c.Policies); err != nil {
+			return fmt.Errorf("the site's policy, without which nothing runs here: %w", err)
+		}
+	}
 	enrolling, cancel := context.WithTimeout(ctx, max(c.Idle, enrolWithin))
 	enrolled, err := p.link.Enrol(enrolling, protocol.EnrolRequest{
 		Launch: c.Launch, Host: host, BatchID: c.BatchID, Resources: offer, Version: protocol.Version,
@@ -249,6 +264,15 @@ func (p *Pilot) live(ctx context.Context) error {
 	c.Logger.Info("enrolled", "pilot", p.link.ID(), "site", enrolled.Site)
 	p.slotEnd = report.End
 	p.talk = NewConversation(p.instant(), ConversationConfig{Offer: offer, End: report.End, Idle: c.Idle, Jitter: rand.N[time.Duration]})
+	defer p.openRegister(host)()
+	if policy != nil {
+		p.talk.Rule(policy)
+		minding, stop := context.WithCancel(ctx)
+		var mind sync.WaitGroup
+		mind.Go(func() { p.mindSite(minding, policy) })
+		defer mind.Wait()
+		defer stop()
+	}
 	if c.Owner != nil {
 		p.pause = payload.NewPause()
 		defer p.mindOwner(ctx)()
@@ -451,7 +475,7 @@ func (p *Pilot) change(step func(*Conversation) []Effect) {
 // doLocked carries an effect out.
 func (p *Pilot) doLocked(e *Effect) {
 	if e.Kind == EffectBegin {
-		p.beginLocked(e.Grant, e.share)
+		p.beginLocked(e.Grant, e.share, e.Refusal)
 		return
 	}
 	r := p.attempts[e.Lease]
@@ -481,10 +505,13 @@ func (p *Pilot) doLocked(e *Effect) {
 }
 
 // beginLocked starts an attempt.
-func (p *Pilot) beginLocked(lease *protocol.Lease, granted share) {
+func (p *Pilot) beginLocked(lease *protocol.Lease, granted share, refusal string) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	r := &running{lease: lease, stop: stop, answer: make(chan protocol.Code, 1)}
 	p.attempts[lease.ID] = r
+	if refusal != "" {
+		r.refused = fmt.Errorf("%w: %s", errForbidden, refusal)
+	}
 	p.logger.Info("task leased", "lease", lease.ID, "task", lease.Task, "attempt", lease.Attempt, "name", lease.TaskName)
 	p.work.Go(func() {
 		p.run(ctx, r, granted)

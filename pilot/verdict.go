@@ -27,6 +27,8 @@ func verdictOf(ctx context.Context, err error) protocol.Verdict {
 		return protocol.VerdictPreempted // by the fence, too, as for a payload that runs
 	}
 	switch {
+	case errors.Is(err, errForbidden):
+		return protocol.VerdictPreempted // it costs the task nothing
 	case errors.Is(err, errSoftware):
 		return protocol.VerdictSoftware
 	case errors.Is(err, errNode):

@@ -333,6 +333,7 @@ func (e *ExchangeRequest) WriteCanon(w *canon.Writer) {
 	if e.Way != nil {
 		m.Item(14, e.Way)
 	}
+	m.UintIf(15, e.Obeyed)
 }
 
 // ReadCanon implements canon.Readable.
@@ -371,6 +372,8 @@ func (e *ExchangeRequest) ReadCanon(r *canon.Reader) {
 		case 14:
 			e.Way = new(Way)
 			e.Way.ReadCanon(r)
+		case 15:
+			e.Obeyed = r.Uint64()
 		default:
 			r.Fail()
 		}
@@ -479,6 +482,8 @@ func (o *Order) WriteCanon(w *canon.Writer) {
 	m.Uint(1, uint64(o.Kind))
 	m.Item(2, &o.Lease)
 	m.TextIf(3, o.Reason)
+	m.UintIf(4, o.Number)
+	m.IntIf(5, int64(o.Within))
 }
 
 // ReadCanon implements canon.Readable.
@@ -492,6 +497,10 @@ func (o *Order) ReadCanon(r *canon.Reader) {
 			o.Lease.ReadCanon(r)
 		case 3:
 			o.Reason = r.Text()
+		case 4:
+			o.Number = r.Uint64()
+		case 5:
+			o.Within = Seconds(r.Int())
 		default:
 			r.Fail()
 		}

@@ -115,6 +115,8 @@ type ExchangeRequest struct {
 	// Way says how the pilot reaches coordinators and why not in a better way; nil where
 	// it is as the connection looks. It is leader memory, too.
 	Way *Way `cbor:"14,keyasint,omitempty"`
+	// Obeyed is the newest order of the site that the pilot has taken; see Order.Number.
+	Obeyed uint64 `cbor:"15,keyasint,omitempty"`
 }
 
 // Ahead asks for tasks that are to begin when others have ended, because those take
@@ -205,10 +207,11 @@ type OrderKind uint8
 const (
 	OrderAbandon OrderKind = iota + 1 // stop the lease's payload: it is no longer current
 	OrderDrain                        // finish what runs, take nothing more
-	OrderStop                         // report preempted and leave now
+	OrderStop                         // report preempted and leave, now or Within a time
+	OrderPause                        // nothing: its site is paused, and it is given nothing
 )
 
-var orderKinds = [...]string{"", "abandon", "drain", "stop"}
+var orderKinds = [...]string{"", "abandon", "drain", "stop", "pause"}
 
 func (k OrderKind) String() string { return nameOf(orderKinds[:], int(k), "order") }
 
@@ -217,6 +220,11 @@ type Order struct {
 	Kind   OrderKind `cbor:"1,keyasint"`
 	Lease  LeaseID   `cbor:"2,keyasint,omitempty"`
 	Reason string    `cbor:"3,keyasint,omitempty"`
+	// Number is that of an order of the site (SiteOrder), 0 for others. It is given until
+	// the pilot says that it has taken it.
+	Number uint64 `cbor:"4,keyasint,omitempty"`
+	// Within is how long the pilot of an OrderStop may take; 0 is no longer than it must.
+	Within Seconds `cbor:"5,keyasint,omitempty"`
 }
 
 // ReportAnswer is the fate of one report of the exchange.
@@ -259,6 +267,8 @@ type LaunchRequest struct {
 	// Ended are launch leases whose pilot jobs are gone from the batch system, or
 	// were never accepted by it; their demand is free again.
 	Ended []EndedLaunch `cbor:"9,keyasint,omitempty"`
+	// Policy is the site's own; nil says nothing of it.
+	Policy *SitePolicy `cbor:"15,keyasint,omitempty"`
 }
 
 // EndedLaunch is a launch lease that has no pilot job any more.
@@ -336,6 +346,8 @@ type LaunchReply struct {
 	// Pilot is the published version of the pilot that the site is to launch; empty is
 	// what the site has.
 	Pilot string `cbor:"7,keyasint,omitempty"`
+	// Orders are what the site is told to do.
+	Orders []SiteOrder `cbor:"15,keyasint,omitempty"`
 }
 
 // JoinRequest turns a one-use join token into a site's certificate

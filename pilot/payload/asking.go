@@ -82,10 +82,24 @@ func (c *notice) timer() *time.Timer {
 // drained is how a module is asked to end because of the context's end.
 func (r *runner) drained(last notice, cause error) notice {
 	last.grace = min(last.grace, r.limits.Grace) // whoever wants the node back will not wait longer
+	if given := graceOf(cause); given > 0 {
+		last.grace = r.within(given)
+	}
 	if errors.Is(cause, errWalltime) || errors.Is(cause, ErrAbandoned) {
 		last.signal, last.grace = syscall.SIGTERM, r.limits.Grace // nobody goes on from what is saved now
 	}
 	return last
+}
+
+// within cuts a grace to what is left of the batch slot and of the walltime.
+func (r *runner) within(grace time.Duration) time.Duration {
+	if end := r.options.End; !end.IsZero() {
+		grace = min(grace, time.Until(end))
+	}
+	if w := r.limits.Walltime; w > 0 {
+		grace = min(grace, time.Until(r.started.Add(w)))
+	}
+	return max(grace, r.limits.Grace)
 }
 
 // timeLeft is when the module that runs will be asked to end, if it will be.

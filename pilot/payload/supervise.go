@@ -60,6 +60,7 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 	defer tick.Stop()
 	nextDisk := began.Add(r.options.Poll) // what a short module leaves is measured in the end
 	done := ctx.Done()
+	var hurry <-chan struct{}
 	last := r.lastCall(s)
 	near := last.timer()
 	defer near.Stop()
@@ -81,6 +82,12 @@ func (r *runner) supervise(ctx context.Context, argv, env []string, s *step) ran
 			}
 			if exited != nil {
 				r.savings.ask()
+				e.ask(r.drained(last, context.Cause(ctx)))
+				hurry = hurried(context.Cause(ctx))
+			}
+		case <-hurry:
+			hurry = nil
+			if exited != nil {
 				e.ask(r.drained(last, context.Cause(ctx)))
 			}
 		case <-near.C:
