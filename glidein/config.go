@@ -25,6 +25,8 @@ type Config struct {
 	// say stands in Queue.
 	Queues map[string]*Queue `toml:"queues"`
 	System System            `toml:"system"`
+	// Policy is what the owners of the site want of it.
+	Policy Policy `toml:"policy"`
 	// Env are variables set for every pilot, and so for every payload.
 	Env map[string]string `toml:"env"`
 }

@@ -74,6 +74,7 @@ func (c *Config) Validate() error {
 	var all []error
 	say := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
 	c.validateQueues(say)
+	c.Policy.validate(say)
 	for key := range c.Env {
 		if key == "" || strings.ContainsAny(key, "= \n\x00") || strings.HasPrefix(key, "FLOE_") {
 			say("env.%q: not a name for a variable, or one of floe's own (FLOE_…)", key)

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"floe/glidein/batch"
 	"floe/protocol"
+	"floe/protocol/sitelog"
 
 	"github.com/gofrs/flock"
 )
@@ -39,6 +41,8 @@ type Pass struct {
 	// DryRun submits, removes and cleans nothing and asks the coordinator for nothing:
 	// it says what the pass sees and writes the submit files it would use.
 	DryRun bool
+
+	policy *protocol.SitePolicy // of this pass
 }
 
 // Spool gives up reports that pilots left behind.
@@ -68,6 +72,19 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("glidein pass: %w", err)
 	}
+	if p.policy, err = p.Config.SitePolicy(time.Now()); err != nil {
+		return nil, fmt.Errorf("glidein pass: %w", err)
+	}
+	if !p.DryRun {
+		if err := WritePolicy(dir, p.policy); err != nil {
+			return nil, fmt.Errorf("glidein pass: %w", err)
+		}
+	}
+	if !p.DryRun {
+		if err := sitelog.Tidy(p.Config.SiteLog(), time.Now()); err != nil {
+			p.Logger.Warn("the site's log is not tidied", "err", err)
+		}
+	}
 	result := new(Result)
 	stations, err := p.stations(result)
 	if err != nil {
@@ -93,7 +110,7 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 		return result, errors.Join(batchErr, fmt.Errorf("ask for launch leases: %w", err))
 	}
 	result.Reasons = append(result.Reasons, reply.Reasons...)
-	result.Reports = len(reply.Answers)
+	result.Reports, result.Orders = len(reply.Answers), reply.Orders
 	if p.Spool != nil {
 		if err := p.Spool.Delivered(reply.Answers); err != nil {
 			p.Logger.Warn("reports delivered stay in the spool", "err", err)

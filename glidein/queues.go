@@ -133,6 +133,7 @@ const rampStart = 10
 // room sets how many more pilot jobs the caps allow in each queue in this pass.
 // Held jobs count: a queue whose jobs are held is not given more of them.
 func (p *Pass) room(stations []*station) {
+	caps := p.budget(stations)
 	for _, s := range stations {
 		for _, l := range s.lines {
 			r := l.result
@@ -149,6 +150,9 @@ func (p *Pass) room(stations []*station) {
 			}
 			if n := max(rampStart, r.Running/max(1, l.Ramp)); n < r.Room {
 				r.Room, r.Bound = n, "ramp"
+			}
+			if n, bound := caps.room(l); n < r.Room {
+				r.Room, r.Bound = n, bound
 			}
 			r.Room = max(0, r.Room)
 		}

@@ -125,7 +125,7 @@ func (p *Pass) obituary(launch protocol.LaunchID, j *Launched, forgotten bool) p
 
 // request says what is here and how much room there is.
 func (p *Pass) request(ledger *Ledger, stations []*station, result *Result) *protocol.LaunchRequest {
-	r := &protocol.LaunchRequest{Version: protocol.Version, Ended: ledger.Ended}
+	r := &protocol.LaunchRequest{Version: protocol.Version, Ended: ledger.Ended, Policy: p.policy}
 	silent := map[string]bool{}
 	for _, s := range stations {
 		silent[s.where] = s.err != nil

@@ -25,6 +25,8 @@ type Result struct {
 	Reasons []string      `json:"reasons,omitempty"`
 	// Relay says how the site's relay is, where it has one.
 	Relay string `json:"relay,omitempty"`
+	// Orders are what the site is told to do.
+	Orders []protocol.SiteOrder `json:"orders,omitempty"`
 	// SubmitFiles are the files that a dry run wrote, one for each queue.
 	SubmitFiles []string `json:"submit_files,omitempty"`
 }

@@ -78,6 +78,9 @@ func (p *Pass) prepare(q *line, g protocol.LaunchGrant) (batch.Job, error) {
 	if err := os.WriteFile(filepath.Join(dir, ticketFile), []byte(g.Ticket+"\n"), 0o600); err != nil {
 		return batch.Job{}, err
 	}
+	if err := WritePolicy(dir, p.policy); err != nil {
+		return batch.Job{}, err
+	}
 	secrets, err := p.relayPass(dir, g.Launch, q.Walltime)
 	if err != nil {
 		return batch.Job{}, err
@@ -87,7 +90,7 @@ func (p *Pass) prepare(q *line, g protocol.LaunchGrant) (batch.Job, error) {
 		return batch.Job{}, err
 	}
 	return batch.Job{
-		Launch: g.Launch, Directory: dir, Script: script, Files: append(secrets, ticketFile),
+		Launch: g.Launch, Directory: dir, Script: script, Files: append(secrets, ticketFile, PolicyFile),
 		Cores: q.Cores, Memory: protocol.ByteSize(q.Memory), Disk: protocol.ByteSize(q.Disk), GPUs: q.GPUs,
 		Walltime: time.Duration(q.Walltime), Priority: q.Priority,
 		Queue: q.Name, Account: q.Account, Directives: q.Directives,
@@ -127,6 +130,9 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 		"--idle", time.Duration(c.System.Idle).String(),
 		"--isolation", c.System.Isolation,
 		"--hide", there(c.Directory), // the site's identity is in it
+		// That of the site's directory may change; where nodes do not see it, this is it.
+		"--policy", there(filepath.Join(c.Directory, PolicyFile)), "--policy", PolicyFile,
+		"--site-log", there(c.SiteLog()),
 	}
 	if c.System.CacheQuota > 0 {
 		args = append(args, "--cache-quota", fmt.Sprint(int64(c.System.CacheQuota)))

@@ -66,15 +66,18 @@ func (l *Ledger) strays(launches []protocol.LaunchID, result *Result) (remove []
 func (p *Pass) submit(ctx context.Context, ledger *Ledger, stations []*station, grants []protocol.LaunchGrant, result *Result) error {
 	var all []error
 	left, _ := p.siteRoom(result)
+	caps := p.budget(stations)
 	for _, s := range stations {
 		for _, l := range s.lines {
 			own := l.grants(grants)
-			room := min(l.result.Room, left)
+			capped, _ := caps.room(l)
+			room := min(l.result.Room, left, capped)
 			if len(own) > room {
 				p.Logger.Warn("more launch leases than there is room for", "queue", l.Shape(), "granted", len(own), "room", room)
 				own = own[:room]
 			}
 			left -= len(own)
+			caps.take(l, len(own))
 			if err := p.submitLine(ctx, ledger, l, own, result); err != nil {
 				all = append(all, fmt.Errorf("%s: %w", l.Section(), err))
 			}

@@ -39,8 +39,10 @@ type PilotAction struct {
 
 // SiteAction is POST /v1/sites/{site}/actions.
 type SiteAction struct {
-	Action string `json:"action" enum:"suspend,resume,drain,revoke" doc:"suspend: no more pilots and tasks; drain: also have its pilots finish and leave; revoke: also end what runs and bar its credentials"`
+	Action string `json:"action" enum:"pause,resume,drain,reclaim,stop,revoke" doc:"pause: no more pilots and tasks; drain: also have its pilots finish and leave; reclaim: have them save their work and be gone in a time; stop: the same at once; revoke: end what runs and bar its credentials"`
 	Reason string `json:"reason,omitempty" maxLength:"512"`
+	// Within is the time of a reclaim.
+	Within Seconds `json:"within,omitempty" doc:"seconds, of a reclaim: 60 to 604800"`
 }
 
 // UserAction is POST /v1/users/{user}/actions.

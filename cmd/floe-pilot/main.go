@@ -103,6 +103,8 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.writable, "writable", nil, "a directory that isolated payloads may write to, beside their own")
 	f.StringSliceVar(&o.publishers, "publisher", nil, "a key whose published software is used; without any, all that the cluster's root has certified")
 	f.StringArrayVar(&o.system, "system", nil, "NAME=TEXT: what $system(NAME) of the dataset language is at this site; payloads read it")
+	f.StringSliceVar(&o.policies, "policy", nil, "a file with the site's own policy, which this pilot keeps to; of several, the first that is there")
+	f.StringVar(&o.siteLog, "site-log", "", "directory of the site's log of whose payloads ran")
 	f.BoolVar(&o.workstation, "workstation", false, "keep out of the way of the machine's owner: run at the lowest priority, and only while nobody is there")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
@@ -114,9 +116,9 @@ type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
 	cacheQuota, memory, disk, maxOutput                                  int64
 	cores                                                                int
-	tags, hide, writable, publishers, cacheFrom, system                  []string
+	tags, hide, writable, publishers, cacheFrom, system, policies        []string
 	cacheShare                                                           bool
-	siteCache, relayFile, siteAddresses                                  string
+	siteCache, relayFile, siteAddresses, siteLog                         string
 	relayStorage                                                         []string
 	gpuTest                                                              string
 	cards                                                                []string
@@ -195,7 +197,7 @@ func (o *options) run(ctx context.Context) error {
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Claims: pilot.ClaimDir(), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: hide, Writable: o.writable,
-		Publishers: publishers, Owner: owner, System: system,
+		Publishers: publishers, Owner: owner, System: system, Policies: o.policies, SiteLog: o.siteLog,
 	})
 }
 

@@ -54,7 +54,8 @@ func siteCommand() *cobra.Command {
 	}
 	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
 	c.AddCommand(joinCmd, siteInitCommand(), fetchPilotCommand())
-	c.AddCommand(siteActions()...)
+	c.AddCommand(siteOrderCommands()...)
+	c.AddCommand(siteOrdersCommand(), siteRevokeCommand(), sitePolicyCommand(), siteDowntimeCommand())
 	return c
 }
 
@@ -185,9 +186,9 @@ func runGlidein(c *cobra.Command) error {
 	if pass.Spool, err = spool.Open(pass.SpoolDir()); err != nil {
 		return err
 	}
+	var site *siteLink
 	if !pass.DryRun {
-		site, err := openSite(config.Directory, logger)
-		if err != nil {
+		if site, err = openSite(config.Directory, logger); err != nil {
 			return err
 		}
 		defer site.Close()
@@ -202,6 +203,11 @@ func runGlidein(c *cobra.Command) error {
 		pass.Programs = programs
 	}
 	result, err := pass.Run(ctx)
+	if result != nil && site != nil {
+		if err := site.takeOrders(ctx, result.Orders); err != nil {
+			logger.Warn("coordinators do not know that the pass has taken the site's orders", "err", err)
+		}
+	}
 	if result != nil {
 		if done, printErr := p.value(result); !done && printErr == nil {
 			printPass(p, result)

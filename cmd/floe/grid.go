@@ -49,24 +49,6 @@ func pilotCommand() *cobra.Command {
 	return c
 }
 
-// siteActions are the commands that act on a site.
-func siteActions() []*cobra.Command {
-	verb := func(action, short, long string) *cobra.Command {
-		return actionCommand(action+" SITE", short, long, []string{"SITE"},
-			func(args []string) string { return "/v1/sites/" + url.PathEscape(args[0]) + "/actions" },
-			func(_ *cobra.Command, _ []string, reason string) (any, error) {
-				return &protocol.SiteAction{Action: action, Reason: reason}, nil
-			})
-	}
-	return []*cobra.Command{
-		verb("suspend", "Give a site no more pilots and tasks", "What runs there may finish. floe site resume undoes it."),
-		verb("resume", "Give a suspended site pilots and tasks again", "Pilots that were told to drain go on draining; new ones are launched."),
-		verb("drain", "Suspend a site and have its pilots finish what they hold and leave", "For a downtime. floe site resume undoes it."),
-		verb("revoke", "Bar a site, its key and its pilots, and end what runs there",
-			"For a site whose key may be in wrong hands. It joins again with a new token, under the same\nname or another."),
-	}
-}
-
 func nodesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "nodes", Short: "List the nodes that are not in good standing", Args: exactArgs(),

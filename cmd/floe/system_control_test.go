@@ -36,7 +36,7 @@ func TestSystemControl(t *testing.T) {
 		t.Errorf("nodes after the release: %+v", page)
 	}
 
-	w.ok("site", "suspend", "mill")
+	w.ok("site", "pause", "mill")
 	w.ok("site", "resume", "mill")
 	w.ok("site", "drain", "mill", "--reason", "power cut")
 	w.ok("site", "revoke", "mill")
@@ -71,7 +71,7 @@ func TestSystemControl(t *testing.T) {
 	for _, a := range actions {
 		did = append(did, a.Action)
 	}
-	if got, want := strings.Join(did, ", "), "revoke site, put site, put site, put site, join, invite site"; got != want {
+	if got, want := strings.Join(did, ", "), "revoke site, drain site, resume site, pause site, join, invite site"; got != want {
 		t.Errorf("actions on mill, newest first: %s, want %s", got, want)
 	}
 	if actions[1].Reason != "power cut" || actions[1].Index <= actions[2].Index {

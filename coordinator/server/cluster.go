@@ -61,8 +61,8 @@ func (s *Server) sites(context.Context, *struct{}) (*body[protocol.SitePage], er
 			switch {
 			case x.Revoked:
 				site.State = "revoked"
-			case x.Suspended:
-				site.State = "suspended"
+			default:
+				site.State = standingOf(&x)
 			}
 			if seen := s.passes.of(x.ID); seen != nil {
 				site.LastPass = seen.at.UnixMilli()

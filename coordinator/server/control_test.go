@@ -61,19 +61,20 @@ func TestARevokedPilotIsBarredAtOnce(t *testing.T) {
 	}
 }
 
-func TestSitesAreSuspendedDrainedAndRevoked(t *testing.T) {
+func TestSitesArePausedDrainedAndRevoked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	op := r.person("op", "operator")
+	r.do(&state.SetFormat{Format: state.Format})
 	r.submit(op, 3, twoTasks)
 	a, b := r.enrol("here"), r.enrol("here")
 	away := r.enrol("there")
 	const target = "/v1/sites/here/actions"
-	if got := r.act(target, protocol.SiteAction{Action: "suspend"}); !got.Changed {
-		t.Errorf("suspend = %+v", got)
+	if got := r.act(target, protocol.SiteAction{Action: "pause"}); !got.Changed {
+		t.Errorf("pause = %+v", got)
 	}
-	if reply := a.mustSpeak(protocol.ExchangeRequest{Want: 1}); len(reply.Leases)+len(reply.Orders) != 0 {
-		t.Errorf("a pilot of a suspended site was answered %+v", reply)
+	if reply := a.mustSpeak(protocol.ExchangeRequest{Want: 1}); len(reply.Leases) != 0 || len(reply.Orders) != 1 || reply.Orders[0].Kind != protocol.OrderPause {
+		t.Errorf("a pilot of a paused site was answered %+v", reply)
 	}
 	if got := r.act(target, protocol.SiteAction{Action: "resume"}); !got.Changed {
 		t.Errorf("resume = %+v", got)
@@ -102,8 +103,8 @@ func TestSitesAreSuspendedDrainedAndRevoked(t *testing.T) {
 	if err := r.ask(op, "POST", target, protocol.SiteAction{Action: "resume"}, nil); protocol.CodeOf(err) != protocol.CodeConflict {
 		t.Errorf("resume of a revoked site: %v, want conflict", err)
 	}
-	if err := r.ask(op, "POST", "/v1/sites/nowhere/actions", protocol.SiteAction{Action: "suspend"}, nil); protocol.CodeOf(err) != protocol.CodeNotFound {
-		t.Errorf("suspend of nowhere: %v, want not found", err)
+	if err := r.ask(op, "POST", "/v1/sites/nowhere/actions", protocol.SiteAction{Action: "pause"}, nil); protocol.CodeOf(err) != protocol.CodeNotFound {
+		t.Errorf("pause of nowhere: %v, want not found", err)
 	}
 }
 
@@ -235,8 +236,9 @@ func TestActionsAreListedNewestFirst(t *testing.T) {
 	r.submit(ada, 2, twoTasks)
 	r.submit(ada, 2, twoTasks)
 	r.mustAsk(ada, "POST", "/v1/datasets/1/actions", protocol.ActionRequest{Action: "suspend", Jobs: "0", Reason: "wrong seed"}, nil)
+	r.do(&state.SetFormat{Format: state.Format})
 	r.do(&state.PutSite{Site: "here"})
-	r.mustAsk(root, "POST", "/v1/sites/here/actions", protocol.SiteAction{Action: "suspend", Reason: "power"}, nil)
+	r.mustAsk(root, "POST", "/v1/sites/here/actions", protocol.SiteAction{Action: "pause", Reason: "power"}, nil)
 	list := func(query string) []protocol.ActionRecord {
 		t.Helper()
 		var page protocol.ActionPage
@@ -244,7 +246,7 @@ func TestActionsAreListedNewestFirst(t *testing.T) {
 		return page.Actions
 	}
 	all := list("")
-	if len(all) < 5 || all[0].Action != "put site" || all[0].Actor != "root" || all[0].Reason != "power" || all[0].Object != "here" || all[0].From != remote.String() {
+	if len(all) < 5 || all[0].Action != "pause site" || all[0].Actor != "root" || all[0].Reason != "power" || all[0].Object != "here" || all[0].From != remote.String() {
 		t.Fatalf("actions = %+v", all)
 	}
 	for i := range all[1:] {

@@ -110,7 +110,7 @@ func (t *Term) Look(now time.Time) (proposals []state.Command, stalled time.Dura
 		t.at = now
 		proposals = append(proposals, &state.Tick{})
 	}
-	return w.overdue(now, t.number, proposals), stalled
+	return w.overdue(now, t.number, t.openings(now, proposals)), stalled
 }
 
 // Settle takes the error, or the refusal, of what Look proposed.

@@ -90,11 +90,16 @@ func (s *Server) sayFit(e *state.Explanation, say func(string, ...any)) {
 	default:
 		say("none of %d pilots could run it", e.Pilots)
 	}
+	for _, r := range e.Refusals {
+		say("%s", r.Reason)
+	}
 	for lack, n := range e.Lacks {
 		switch what := state.Lack(lack); {
 		case n == 0 || what == state.LackNothing:
 		case what == state.LackStanding:
 			say("%d pilots lack %v: floe nodes says why", n, what)
+		case what == state.LackPolicy:
+			say("%d pilots lack: %v, by its policy or its caps (floe site orders SITE)", n, what)
 		default:
 			say("%d pilots lack: %v", n, what)
 		}

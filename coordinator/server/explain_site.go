@@ -40,9 +40,12 @@ func (s *Server) explainSite(_ context.Context, in *sitePath) (*body[protocol.Si
 		case site.Revoked:
 			reply.State = "revoked"
 			say("an operator revoked this site: nothing is launched, and its pilots are turned away")
-		case site.Suspended:
-			reply.State = "suspended"
-			say("an operator suspended this site: nothing is launched")
+		case m.Shut(in.Site) != "":
+			reply.State = standingOf(&site)
+			say("nothing is launched: %s", m.Shut(in.Site))
+		}
+		if site.Policy != nil {
+			say("it has a policy of its own: floe site orders %s -o json shows it", in.Site)
 		}
 		say("%d pilots registered, %d pilot jobs launched that have not registered, %d tasks leased", site.Pilots, site.Launches, site.Leases)
 		if seen != nil {
@@ -155,8 +158,8 @@ func (s *Server) sayLaunch(m *state.Machine, e *state.Explanation, say func(stri
 			shape := &seen.shapes[i]
 			lack, _ := state.Fits(&e.Asked, &e.Sites, x.ID, &shape.Offer)
 			switch {
-			case x.Suspended:
-				lacking = append(lacking, fmt.Sprintf("site %s is suspended", x.ID))
+			case refuses(e, x.ID):
+				// It is said why.
 			case lack == state.LackNothing:
 				say("the next pass of site %s will be asked for a pilot job of shape %s; floe explain site %[1]s says how many, and what keeps them", x.ID, shape.Name)
 				return
@@ -183,6 +186,10 @@ func (s *Server) sayLaunch(m *state.Machine, e *state.Explanation, say func(stri
 	if n := len(lacking) - maxLacking; n > 0 {
 		say("and %d more that lack something", n)
 	}
+}
+
+func refuses(e *state.Explanation, site protocol.SiteID) bool {
+	return slices.ContainsFunc(e.Refusals, func(r state.SiteRefusal) bool { return r.Site == site })
 }
 
 // maxLacking bounds the lines on shapes that do not fit.

@@ -51,7 +51,7 @@ type siteActionInput struct {
 	Body protocol.SiteAction
 }
 
-// actOnSite suspends a site, resumes it, drains it, or bars it.
+// actOnSite gives a site an order, takes it back, or bars the site.
 func (s *Server) actOnSite(ctx context.Context, in *siteActionInput) (*body[protocol.DoneReply], error) {
 	by, id := actionOf(ctx, in.Body.Reason), in.Site
 	var site state.Site
@@ -60,65 +60,59 @@ func (s *Server) actOnSite(ctx context.Context, in *siteActionInput) (*body[prot
 	if !known {
 		return nil, protocol.Errorf(protocol.CodeNotFound, "no site %s", id)
 	}
-	command := state.Command(&state.PutSite{By: by, Site: id, Description: site.Description, Suspended: in.Body.Action != "resume"})
+	if site.Revoked && in.Body.Action != "revoke" {
+		return nil, protocol.Errorf(protocol.CodeConflict, "site %s is revoked: it joins again with a new token (floe token create site %[1]s)", id)
+	}
+	order := &state.OrderSite{By: by, Site: id, Within: in.Body.Within}
+	command := state.Command(order)
 	if in.Body.Action == "revoke" {
 		command = &state.RevokeSite{By: by, Site: id}
-	}
-	if in.Body.Action == "resume" && site.Revoked {
-		return nil, protocol.Errorf(protocol.CodeConflict, "site %s is revoked: it joins again with a new token (floe token create site %[1]s)", id)
+	} else if err := order.Order.UnmarshalText([]byte(in.Body.Action)); err != nil {
+		return nil, protocol.Errorf(protocol.CodeBadRequest, "%v", err)
 	}
 	a, err := s.propose(ctx, command)
 	if err != nil {
 		return nil, err
 	}
 	s.Logger.Info("site controlled", "site", id, "action", in.Body.Action, "user", by.Actor)
-	switch in.Body.Action {
-	case "resume":
-		return done(&a, fmt.Sprintf("site %s gets pilots and tasks again; pilots that drain go on draining", id), fmt.Sprintf("site %s is not suspended", id)), nil
-	case "suspend":
-		return done(&a, fmt.Sprintf("site %s gets no more pilots and tasks; what runs may finish", id), fmt.Sprintf("site %s is suspended already", id)), nil
-	case "revoke":
-		reply := done(&a, fmt.Sprintf("site %s, its key and its pilots are barred; what ran there is queued again", id), fmt.Sprintf("site %s was revoked before", id))
+	say := func(changed, same string) *body[protocol.DoneReply] {
+		return done(&a, "site "+string(id)+" "+changed, "site "+string(id)+" "+same)
+	}
+	if in.Body.Action == "revoke" {
+		reply := say("is barred, with its key and its pilots; what ran there is queued again", "was revoked before")
 		if reply.Body.Changed {
 			reply.Body.Pilots, reply.Body.Leases = int(site.Pilots), int(site.Leases)
 		}
 		return reply, nil
 	}
-	n, err := s.drainPilots(ctx, by, id)
-	if err != nil {
-		return nil, err
+	changed, same := orderWords(order, &site)
+	reply := say(changed, same)
+	if reply.Body.Changed && order.Order > protocol.SitePause {
+		reply.Body.Pilots = int(site.Pilots)
 	}
-	reply := protocol.DoneReply{Changed: n > 0 || a.Reason == "", Pilots: n}
-	reply.Detail = fmt.Sprintf("site %s gets no more pilots and tasks; %d pilots were told to finish what they hold and leave", id, n)
-	return &body[protocol.DoneReply]{reply}, nil
+	return reply, nil
 }
 
-// drainAtOnce is how many pilots are told together, so that they share entries.
-const drainAtOnce = 256
-
-// drainPilots tells every pilot of a site to drain, and how many there were. The
-// site is suspended, so none is added meanwhile. Repeating it is safe.
-func (s *Server) drainPilots(ctx context.Context, by state.Action, site protocol.SiteID) (n int, err error) {
-	var commands []state.Command
-	s.Record.Read(func(m *state.Machine) {
-		for p := range m.Pilots("") {
-			if p.Site == site && p.Left == 0 && !p.Draining {
-				commands = append(commands, &state.DrainPilot{By: by, Pilot: p.ID})
-			}
+// orderWords says in words what an operator's order does, and that it stood already.
+func orderWords(o *state.OrderSite, site *state.Site) (changed, same string) {
+	const soon = "; floe site orders shows who has taken it"
+	switch o.Order {
+	case protocol.SiteResume:
+		switch {
+		case site.Own != nil:
+			changed = fmt.Sprintf("has no order from operators any more, but still the order to %v from its own people", site.Own.Kind)
+		case site.Opening.Closed != "":
+			changed = "has no order from operators any more, but is closed: " + site.Opening.Closed
+		default:
+			changed = "gets pilots and tasks again; pilots that drain go on draining"
 		}
-	})
-	for len(commands) > 0 {
-		some := commands[:min(len(commands), drainAtOnce)]
-		commands = commands[len(some):]
-		for _, fate := range s.proposeAll(ctx, some) {
-			switch refused := fate.refusal(); {
-			case refused == nil:
-				n++
-			case protocol.CodeOf(refused) == protocol.CodeNotFound: // it has left meanwhile
-			default:
-				return n, refused
-			}
-		}
+		return changed, "has no order from an operator"
+	case protocol.SitePause:
+		return "gets no more pilots and tasks; what runs may finish", "is paused already"
+	case protocol.SiteDrain:
+		return fmt.Sprintf("gets no more pilots and tasks; its %d pilots finish what they hold and leave%s", site.Pilots, soon), "drains already"
+	case protocol.SiteReclaim:
+		return fmt.Sprintf("gets no more pilots and tasks; its %d pilots have their tasks saved and queued again, and leave within %v%s", site.Pilots, o.Within.Duration(), soon), "was told so already"
 	}
-	return n, nil
+	return fmt.Sprintf("gets no more pilots and tasks; its %d pilots end what they hold, which is queued again, and leave%s", site.Pilots, soon), "was told to stop already"
 }

@@ -16,6 +16,8 @@ import (
 type passes struct {
 	mu   sync.Mutex
 	last map[protocol.SiteID]*passSeen // guarded by mu; never changed
+	// orders are those that passes have taken; guarded by mu.
+	orders map[protocol.SiteID]takenOrder
 }
 
 // passSeen is what a site's last pass told.
@@ -89,6 +91,11 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 	reply.Answers = s.admitReports(ctx, site, request.Reports)
 	reply.Addresses, _ = s.addresses()
 	reply.Pilot = s.assigned(site)
+	if request.Policy != nil {
+		if _, err := s.putPolicy(ctx, &caller, &record, request.Policy); err != nil {
+			return nil, err
+		}
+	}
 
 	p := Launching{Site: site, Request: request, seen: seen}
 	for _, step := range []func(*state.Machine) []state.Command{p.Ends, p.Surplus} {
@@ -108,14 +115,16 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 	var grants *state.GrantLaunches
 	s.Record.Read(func(m *state.Machine) {
 		p.Remove(m, reply)
+		p.orders(m, reply)
 		grants, reply.Grants = p.Grants(m, s.Timing.Launch, func() protocol.Token { return s.newToken(protocol.TokenPilot) })
 		reply.Reasons = append(p.reasons(m), reply.Reasons...)
 	})
 	if grants != nil {
 		_, err := s.propose(ctx, grants)
-		if protocol.CodeOf(err) == protocol.CodeConflict { // one has come to nothing just now
-			reply.Grants, err = nil, nil
+		switch protocol.CodeOf(err) {
+		case protocol.CodeConflict, protocol.CodeForbidden: // one has come to nothing, or the site has closed, just now
 			reply.Reasons = append(reply.Reasons, "nothing launched: "+err.Error())
+			reply.Grants, err = nil, nil
 		}
 		if err != nil {
 			return nil, err

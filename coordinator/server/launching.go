@@ -197,8 +197,8 @@ func (p *Launching) Grants(m *state.Machine, life time.Duration, ticket func() p
 
 // reasons say, per shape, why that many.
 func (p *Launching) reasons(m *state.Machine) (all []string) {
-	if s, known := m.Site(p.Site); known && s.Suspended {
-		all = append(all, "nothing launched: an operator suspended this site")
+	if why := m.Shut(p.Site); why != "" {
+		all = append(all, "nothing launched: "+why)
 	}
 	if p.seen.bound != "" {
 		all = append(all, fmt.Sprintf("room for %d in all, by %s", p.seen.room, p.seen.bound))
@@ -239,6 +239,9 @@ func sayPressure(shape *protocol.LaunchShape, x *state.Pressure, now state.Recor
 		fmt.Fprintf(&b, "; %d tasks are left, %d more pilots wanted for them", x.Left, x.Wanted)
 	}
 	switch {
+	case x.Shut != "":
+		fmt.Fprintf(&b, "; nothing launched: %s", x.Shut)
+		return b.String()
 	case shape.BatchError != "":
 		fmt.Fprintf(&b, "; nothing launched, the batch system does not answer")
 		return b.String()

@@ -14,6 +14,7 @@ type parking struct {
 	mu     sync.Mutex
 	spaces map[protocol.PilotID]*space // guarded by mu
 	order  []*space                    // guarded by mu; longest waiting first, may hold left ones
+	capped int                         // guarded by mu; of spaces
 }
 
 // space is one parked exchange.
@@ -27,6 +28,8 @@ type space struct {
 	done     bool          // guarded by parking.mu, as what follows
 	// barred says that its node is given nothing: what is released is for others.
 	barred bool
+	// capped says that its site gives only so much at once: more when leases end there.
+	capped bool
 	// superseded says that the pilot has spoken again: nobody waits for this one.
 	superseded bool
 	released   *state.TasksReleased // for which it was woken, nil for anything else
@@ -56,11 +59,15 @@ func (p *parking) park(pilot protocol.PilotID, site protocol.SiteID, free protoc
 }
 
 // limit cuts what a parked exchange may be woken for: its node, or its GPUs, may be
-// quarantined. A change of the node wakes it.
-func (p *parking) limit(s *space, free protocol.Resources, any bool) {
+// quarantined, its site closed. A change of node or site wakes it.
+func (p *parking) limit(s *space, free protocol.Resources, any, capped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.free, s.barred = free, !any
+	if capped && !s.capped && !s.done {
+		s.capped = true
+		p.capped++
+	}
 }
 
 // count is how many exchanges wait.
@@ -104,6 +111,9 @@ func (p *parking) wakeLocked(s *space) {
 	}
 	s.done = true
 	close(s.wake)
+	if s.capped {
+		p.capped--
+	}
 	if p.spaces[s.pilot] == s {
 		delete(p.spaces, s.pilot)
 	}
@@ -138,6 +148,9 @@ func (p *parking) observe(e *state.Event) {
 		p.release(b)
 	case *state.AttemptEnded:
 		p.wakePilot(b.Pilot) // it may have to abandon a lease
+		p.wakeCapped(b.Site)
+	case *state.AttemptCleaned:
+		p.wakeCapped("")
 	case *state.LeaseGranted:
 		// The exchange that was granted it is not parked. If another one of the pilot
 		// is, nobody may hear of the grant but by that one.
@@ -192,6 +205,20 @@ func (p *parking) wakePilot(pilot protocol.PilotID) {
 	defer p.mu.Unlock()
 	if s := p.spaces[pilot]; s != nil {
 		p.wakeLocked(s)
+	}
+}
+
+// wakeCapped wakes those whom the caps of a site, or of any, may have kept waiting.
+func (p *parking) wakeCapped(site protocol.SiteID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.capped == 0 {
+		return
+	}
+	for _, s := range p.order {
+		if s.capped && (site == "" || s.site == site) {
+			p.wakeLocked(s)
+		}
 	}
 }
 

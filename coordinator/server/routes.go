@@ -22,6 +22,7 @@ func (s *Server) routes() error {
 		{"POST /v1/sites", false, s.joinSite},
 		{"POST /v1/sites/renew", false, s.renewSite},
 		{"POST /v1/sites/launch", false, s.launch},
+		{"POST /v1/sites/own", false, s.own},
 		{"POST /v1/coordinators", false, s.joinCoordinator},
 		{"POST /v1/coordinators/admit", false, s.admitCoordinator},
 		{"GET /v1/coordinators/hashes", true, s.hashes},
@@ -61,7 +62,8 @@ func (s *Server) routes() error {
 	people(s, api, "POST", "/v1/pilots/{pilot}/actions", "act-on-pilot", "Drain or revoke a pilot", s.actOnPilot)
 	people(s, api, "GET", "/v1/sites", "sites", "List sites", s.sites)
 	people(s, api, "GET", "/v1/sites/{site}/explain", "explain-site", "Say what a site offers, what is launched there, and why no more", s.explainSite)
-	people(s, api, "POST", "/v1/sites/{site}/actions", "act-on-site", "Suspend, resume, drain or revoke a site", s.actOnSite)
+	people(s, api, "POST", "/v1/sites/{site}/actions", "act-on-site", "Pause, resume, drain, reclaim, stop or revoke a site", s.actOnSite)
+	people(s, api, "GET", "/v1/sites/{site}/orders", "site-orders", "Show a site's policy and standing orders, and who has taken them", s.orders)
 	people(s, api, "GET", "/v1/nodes", "nodes", "List nodes that are not in good standing", s.nodes)
 	people(s, api, "POST", "/v1/sites/{site}/nodes", "act-on-node", "Exclude or release a node", s.actOnNode)
 	people(s, api, "GET", "/v1/actions", "actions", "List what people did, newest first", s.actions)

@@ -78,6 +78,7 @@ func (c *Core) Begin(now time.Time, caller *transport.Caller, request *protocol.
 		c.watch.told(pilot.ID, &request.Progress[i])
 	}
 	c.watch.tell(pilot.ID, request.Cache)
+	c.watch.obeyed(pilot.ID, request.Obeyed)
 	x := &Exchange{
 		core: c, pilot: pilot, transport: caller.Transport, request: request, reply: &protocol.ExchangeReply{Next: c.pace()},
 		stage: stageReports,
@@ -252,6 +253,7 @@ func (x *Exchange) renew(now time.Time) {
 	listed := make(map[protocol.LeaseID]bool, len(x.request.Held))
 	var again []state.Grant
 	var draining bool
+	var orders []protocol.Order
 	x.core.record.Read(func(m *state.Machine) {
 		for i := range x.reply.Leases { // granted just now
 			listed[x.reply.Leases[i].ID] = true
@@ -276,6 +278,7 @@ func (x *Exchange) renew(now time.Time) {
 			return
 		}
 		draining = pilot.Draining
+		orders = siteOrders(m, x.pilot.Site, x.request.Obeyed)
 		for _, h := range pilot.Leases {
 			if !listed[h.Lease] {
 				if g, ok := m.GrantOf(h.Task); ok && g.Lease.ID == h.Lease && !x.reports.concerns(h.Lease) {
@@ -288,6 +291,7 @@ func (x *Exchange) renew(now time.Time) {
 	if draining {
 		x.order(protocol.OrderDrain, protocol.LeaseID{}, "an operator drains this pilot")
 	}
+	x.reply.Orders = append(x.reply.Orders, orders...)
 }
 
 func (x *Exchange) order(kind protocol.OrderKind, lease protocol.LeaseID, reason string) {
@@ -362,8 +366,8 @@ func (x *Exchange) look(now time.Time) Turn {
 	var fits bool
 	x.core.record.Read(func(m *state.Machine) {
 		if fits = m.AnyFits(x.pilot.ID, &x.request.Free); !fits {
-			offered, any := m.Offered(x.pilot.ID, &x.request.Free)
-			x.core.parked.limit(x.place, offered, any)
+			offered, any, capped := m.Offered(x.pilot.ID, &x.request.Free)
+			x.core.parked.limit(x.place, offered, any, capped)
 		}
 	})
 	if fits && x.tries < acquireTries {

@@ -44,6 +44,8 @@ type watchedPilot struct {
 	// led is known with its first word only, and not counted again.
 	cache    *protocol.CacheFigures
 	followed bool
+	// obeyed is the newest order of its site that it has taken.
+	obeyed uint64
 }
 
 func newWatch(t Timing) *watch {
@@ -138,6 +140,25 @@ func (w *watch) heard(now time.Time, pilot protocol.PilotID, transport string, w
 			p.transport, p.why = way.Rung, way.Why
 		}
 	}
+}
+
+// obeyed notes which orders of its site a pilot has taken.
+func (w *watch) obeyed(pilot protocol.PilotID, number uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.pilots[pilot]; p != nil {
+		p.obeyed = max(p.obeyed, number)
+	}
+}
+
+// obedience is the newest order that a pilot has taken, as far as is known.
+func (w *watch) obedience(pilot protocol.PilotID) uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.pilots[pilot]; p != nil {
+		return p.obeyed
+	}
+	return 0
 }
 
 // tell takes what a pilot says of its cache.

@@ -21,11 +21,11 @@ func (a *Acquire) apply(m *Machine) Answer {
 		return Answer{Reason: "granted before", Grants: m.grantedBefore(p)}
 	}
 	s := m.site(p.Site)
-	if reason := unserved(p, s); reason != "" {
+	if reason := unserved(p, s, m.time); reason != "" {
 		return Answer{Reason: reason}
 	}
 
-	free := bound(&a.Free, p, m.time)
+	free := bound(&a.Free, p, s, m.time)
 	standing := m.cleared(p, &free)
 	if standing.barred != "" {
 		return Answer{Reason: standing.barred}
@@ -45,7 +45,7 @@ func (a *Acquire) apply(m *Machine) Answer {
 		return &grants[len(grants)-1]
 	}
 	for len(grants) < want && free.Cores > 0 && standing.barred == "" {
-		ref, shape, found := m.best(p.Site, &free)
+		ref, shape, found := m.best(s, &free)
 		if !found {
 			break
 		}
@@ -54,9 +54,9 @@ func (a *Acquire) apply(m *Machine) Answer {
 		m.tried(&standing, &g.Lease, &g.Granted, &free)
 	}
 	if standing.isGood() {
-		all := m.inAll(p, a.Free.Remaining)
 		for n := min(ahead(a.Ahead), room-len(grants)); n > 0; n-- {
-			ref, shape, found := m.comesNext(p, &all, a.Ahead)
+			all := m.inAll(p, s, a.Free.Remaining)
+			ref, shape, found := m.comesNext(s, &all, a.Ahead)
 			if !found {
 				break
 			}
@@ -81,17 +81,17 @@ func ahead(a *protocol.Ahead) int {
 }
 
 // inAll is what a pilot has while it runs nothing, but for cards: what comes ahead does
-// without.
-func (m *Machine) inAll(p *Pilot, remaining protocol.Seconds) protocol.Resources {
+// without. What its site has capped counts from the grant.
+func (m *Machine) inAll(p *Pilot, s *Site, remaining protocol.Seconds) protocol.Resources {
 	all := p.Resources
 	all.GPUs, all.Remaining = nil, remaining
-	return bound(&all, p, m.time)
+	return bound(&all, p, s, m.time)
 }
 
 // comesNext returns the lane of a task that is asked for ahead, if no other comes
 // before it.
-func (m *Machine) comesNext(p *Pilot, all *protocol.Resources, a *protocol.Ahead) (ref laneRef, shape uint8, found bool) {
-	ref, shape, found = m.best(p.Site, all)
+func (m *Machine) comesNext(s *Site, all *protocol.Resources, a *protocol.Ahead) (ref laneRef, shape uint8, found bool) {
+	ref, shape, found = m.best(s, all)
 	return ref, shape, found && ref.dataset == a.Dataset && ref.task == a.Task
 }
 
@@ -100,14 +100,11 @@ const usualWant = 16
 
 // unserved says why a pilot is given nothing, whatever it has free; empty where it
 // is served.
-func unserved(p *Pilot, s *Site) string {
-	switch {
-	case s.Suspended || s.Revoked:
-		return fmt.Sprintf("site %s is suspended", s.ID)
-	case p.Draining:
+func unserved(p *Pilot, s *Site, now RecordTime) string {
+	if p.Draining {
 		return "the pilot drains"
 	}
-	return ""
+	return s.shut(now)
 }
 
 // AnyFits tells whether an Acquire of a pilot with these free resources would be
@@ -117,14 +114,15 @@ func (m *Machine) AnyFits(id protocol.PilotID, free *protocol.Resources) bool {
 	if !known || p.Left > 0 || p.Revoked || len(p.Leases) >= protocol.MaxHeld {
 		return false
 	}
-	if s, _ := m.sites.Get(p.Site); unserved(p, s) != "" {
+	s, _ := m.sites.Get(p.Site)
+	if unserved(p, s, m.time) != "" {
 		return false
 	}
-	f := bound(free, p, m.time)
+	f := bound(free, p, s, m.time)
 	if m.cleared(p, &f).barred != "" {
 		return false
 	}
-	_, _, found := m.best(p.Site, &f)
+	_, _, found := m.best(s, &f)
 	return found && f.Cores > 0
 }
 
@@ -135,20 +133,29 @@ func (m *Machine) AnyAhead(id protocol.PilotID, a *protocol.Ahead) bool {
 	if a == nil || a.Count == 0 || !known || p.Left > 0 || p.Revoked || len(p.Leases) >= protocol.MaxHeld {
 		return false
 	}
-	all := m.inAll(p, 0)
-	if s, _ := m.sites.Get(p.Site); unserved(p, s) != "" || !m.cleared(p, &all).isGood() {
+	s, _ := m.sites.Get(p.Site)
+	all := m.inAll(p, s, 0)
+	if unserved(p, s, m.time) != "" || !m.cleared(p, &all).isGood() {
 		return false
 	}
-	_, _, found := m.comesNext(p, &all, a)
+	_, _, found := m.comesNext(s, &all, a)
 	return found
 }
 
-// Offered cuts what a pilot says is free to what it may be given while its node
-// stands as it does; false where that is nothing, however much is free.
-func (m *Machine) Offered(id protocol.PilotID, free *protocol.Resources) (protocol.Resources, bool) {
-	offered := *free
+// Offered cuts what a pilot says is free to what it may be given while its node and
+// its site stand as they do; false where that is nothing, however much is free. capped
+// says that it may be given more when leases of its site end.
+func (m *Machine) Offered(id protocol.PilotID, free *protocol.Resources) (offered protocol.Resources, any, capped bool) {
+	offered = *free
 	p, known := m.pilots.Get(id)
-	return offered, known && m.cleared(p, &offered).barred == ""
+	if !known {
+		return offered, false, false
+	}
+	s, known := m.sites.Get(p.Site)
+	if !known || unserved(p, s, m.time) != "" {
+		return offered, false, false
+	}
+	return offered, m.cleared(p, &offered).barred == "", s.Policy.Counts()
 }
 
 // maxPassedOver is how many jobs a pull looks past for one that has not failed on

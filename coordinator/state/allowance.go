@@ -234,11 +234,13 @@ func (m *Machine) cameToNothing(l *Launch, cause EndCause, reason string) {
 // its pilot job was launched for, and it was given none.
 func (m *Machine) inVain(p *Pilot, l *Launch, verdict protocol.Verdict) bool {
 	s := m.site(p.Site)
-	if p.Sequence > 0 || p.Draining || s.Suspended || s.Revoked || verdict == protocol.VerdictWithdrawn {
+	if p.Sequence > 0 || unserved(p, s, m.time) != "" || verdict == protocol.VerdictWithdrawn {
 		return false
 	}
+	offer := l.Offer
+	s.limit(&offer, m.time)
 	return slices.ContainsFunc(m.ready.active, func(c *readyClass) bool {
-		lack, _ := Fits(&c.requirements, &c.sites, p.Site, &l.Offer)
-		return lack == LackNothing
+		lack, _ := s.fits(&c.requirements, &c.sites, &offer, m.time)
+		return lack == LackNothing && m.permitted(c, s) > 0
 	})
 }

@@ -36,14 +36,15 @@ func (v Violation) String() string {
 // It works on whole bitmaps, so it costs what the sets, leases and pilots cost,
 // not what the jobs do: it may run every minute on a Frozen of a full record.
 func (r *Record) Audit() []Violation {
-	a := audit{sites: new(btree.Map[protocol.SiteID, *Site]), unproven: map[shapeKey]uint32{}}
+	a := audit{sites: new(btree.Map[protocol.SiteID, *Site]), unproven: new(btree.Map[string, uint32])}
 	a.pilots(r)
 	r.launches.Scan(func(_ protocol.LaunchID, l *Launch) bool {
 		if l.Pilot == "" {
 			a.site(l.Site).Launches++
 		}
 		if r.unproven(l) {
-			a.unproven[shapeKey{l.Site, l.Shape}]++
+			n, _ := a.unproven.Get(shapeKey(l.Site, l.Shape))
+			a.unproven.Set(shapeKey(l.Site, l.Shape), n+1)
 		}
 		return true
 	})
@@ -70,6 +71,7 @@ func (r *Record) Audit() []Violation {
 	})
 	a.software(r)
 	a.pilotRelease(r)
+	a.policies(r)
 	return a.found
 }
 
@@ -79,13 +81,10 @@ type audit struct {
 	sites *btree.Map[protocol.SiteID, *Site] // recounted
 	held  uint64                             // leases that pilots hold
 
-	unproven map[shapeKey]uint32 // launch leases that have come to nothing so far
+	unproven *btree.Map[string, uint32] // launch leases that have come to nothing so far, by shapeKey
 }
 
-type shapeKey struct {
-	site protocol.SiteID
-	name string
-}
+func shapeKey(s protocol.SiteID, name string) string { return string(s) + "/" + name }
 
 func (a *audit) fault(invariant, format string, args ...any) {
 	if len(a.found) < MaxViolations {
@@ -98,7 +97,7 @@ func (a *audit) fault(invariant, format string, args ...any) {
 func (a *audit) shapes(r *Record, s *Site) {
 	for i := range s.Shapes {
 		x := &s.Shapes[i]
-		unproven := a.unproven[shapeKey{s.ID, x.Name}]
+		unproven, _ := a.unproven.Get(shapeKey(s.ID, x.Name))
 		switch {
 		case x.Unproven != unproven:
 			a.fault("I-15", "site %s counts %d unproven pilot jobs of shape %s; there are %d", s.ID, x.Unproven, x.Name, unproven)

@@ -79,6 +79,13 @@ func TestAuditFindsWhatIsBroken(t *testing.T) {
 			l := lease(one(m), Copied)
 			one(m).accepted.Set(taskKey(uint32(l.Task.Job), 0), &accepted{Lease: protocol.LeaseID{Index: 1}})
 		}, "I-1: task"},
+		{"a lease against the site's policy", func(m *Machine) {
+			m.site("mill").Policy = &protocol.SitePolicy{Ban: protocol.SiteWho{Users: []protocol.UserID{"ann"}}}
+		}, "I-40: lease"},
+		{"a lease that does not count", func(m *Machine) {
+			m.site("mill").Policy = &protocol.SitePolicy{Caps: protocol.SiteCaps{Cores: 1}}
+		}, "I-41: lease"},
+		{"a site that miscounts", func(m *Machine) { m.site("mill").Use.Cores++ }, "I-41: site mill counts"},
 		{"a lease is gone", func(m *Machine) {
 			l := lease(one(m), Live)
 			one(m).live.Delete(taskKey(uint32(l.Task.Job), l.Task.Task))

@@ -52,6 +52,10 @@ const (
 	KindPutPublisher    Kind = 37
 	KindRevokePublisher Kind = 38
 
+	KindPutSitePolicy Kind = 39
+	KindSetOpening    Kind = 40
+	KindOrderSite     Kind = 41
+
 	KindSetRelease Kind = 42
 )
 
@@ -150,6 +154,12 @@ func newCommand(k Kind) Command {
 		return new(PutPublisher)
 	case KindRevokePublisher:
 		return new(RevokePublisher)
+	case KindPutSitePolicy:
+		return new(PutSitePolicy)
+	case KindSetOpening:
+		return new(SetOpening)
+	case KindOrderSite:
+		return new(OrderSite)
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ type Explanation struct {
 	// have in all, Lacks the others by what they lack.
 	Pilots, Fit uint64
 	Lacks       [lackKinds]uint64
+	// Refusals are the sites that do not take it, by themselves or by order.
+	Refusals []SiteRefusal
 }
 
 // ParentState is one parent of a task.
@@ -92,15 +94,8 @@ func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
 		}
 		e.Pilots++
 		lack := LackService
-		if s, known := r.sites.Get(p.Site); known && !s.Suspended && !s.Revoked && !p.Draining {
-			all := bound(&p.Resources, p, r.time)
-			cards := len(all.GPUs)
-			if lack = LackStanding; r.cleared(p, &all).barred == "" {
-				lack, _ = Fits(&e.Asked, &d.sites, p.Site, &all)
-			}
-			if lack == LackGPUs && len(all.GPUs) < cards {
-				lack = LackStanding
-			}
+		if s, known := r.sites.Get(p.Site); known && unserved(p, s, r.time) == "" {
+			lack = r.lackOf(p, s, d, &e.Asked)
 		}
 		if lack == LackNothing {
 			e.Fit++
@@ -109,7 +104,36 @@ func (r *Record) Explain(t protocol.TaskID) (Explanation, bool) {
 		}
 		return true
 	})
+	if e.State == protocol.TaskQueued {
+		e.Refusals = r.refusals(d)
+	}
 	return e, true
+}
+
+// lackOf says what a pilot in service lacks for a task, by what it has in all.
+func (r *Record) lackOf(p *Pilot, s *Site, d *dataset, asked *protocol.Requirements) Lack {
+	if !s.takes(d, anyWork) {
+		return LackPolicy
+	}
+	idle := *s // as if nothing ran there
+	idle.Use = SiteUse{}
+	all := bound(&p.Resources, p, &idle, r.time)
+	cards := len(all.GPUs)
+	if r.cleared(p, &all).barred != "" {
+		return LackStanding
+	}
+	lack, _ := s.fits(asked, &d.sites, &all, r.time)
+	switch {
+	case lack == LackGPUs && len(all.GPUs) < cards:
+		return LackStanding
+	case lack != LackNothing:
+		return lack
+	}
+	s.limit(&all, r.time)
+	if now, _ := s.fits(asked, &d.sites, &all, r.time); now != LackNothing {
+		return LackPolicy // its caps are reached
+	}
+	return LackNothing
 }
 
 // Queued counts the tasks that may be pulled: queued, of datasets that are not held.

@@ -15,6 +15,7 @@ const (
 	LackNothing  Lack = iota
 	LackService       // the pilot drains or left, the site is suspended or revoked
 	LackStanding      // the node, or its GPUs, is quarantined, excluded or on probation
+	LackPolicy        // the site's own policy does not take the task, or its caps are reached
 	LackSite          // the task may not run at the site
 	LackPlatform
 	LackTag
@@ -27,7 +28,7 @@ const (
 )
 
 var lacks = [...]string{
-	"nothing", "in service", "good standing", "site allowed", "platform", "tag", "cores", "memory", "disk", "remaining walltime", "GPUs",
+	"nothing", "in service", "good standing", "consent of the site", "site allowed", "platform", "tag", "cores", "memory", "disk", "remaining walltime", "GPUs",
 }
 
 func (l Lack) String() string {
@@ -134,8 +135,9 @@ func take(free *protocol.Resources, r *protocol.Requirements) {
 	free.GPUs = left
 }
 
-// bound cuts what a pilot says is free to what it registered, at a record time.
-func bound(free *protocol.Resources, p *Pilot, now RecordTime) protocol.Resources {
+// bound cuts what a pilot says is free to what it registered and to what its site still
+// gives, at a record time.
+func bound(free *protocol.Resources, p *Pilot, s *Site, now RecordTime) protocol.Resources {
 	f, all := *free, &p.Resources
 	f.Cores = min(f.Cores, all.Cores)
 	f.Memory = min(f.Memory, all.Memory)
@@ -148,6 +150,7 @@ func bound(free *protocol.Resources, p *Pilot, now RecordTime) protocol.Resource
 	}
 	f.OS, f.Tags = all.OS, all.Tags
 	f.GPUs = boundGPUs(f.GPUs, all.GPUs)
+	s.limit(&f, now)
 	return f
 }
 

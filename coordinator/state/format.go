@@ -15,7 +15,8 @@ import (
 //	   under its name, and changes of members are told as events; tasks that bring
 //	   their pilots down are held (I-13) and nodes have a standing (I-14); there is a
 //	   catalog of software, and platforms are matched by what runs on them; pilot jobs
-//	   that come to nothing cut what their site may launch
+//	   that come to nothing cut what their site may launch; sites have policies and
+//	   orders of their own
 const Format = 2
 
 // formatStanding is the format from which on failures are judged by I-13 and I-14.
@@ -26,6 +27,9 @@ const formatSoftware = 2
 
 // formatAllowance is the format from which on shapes of pilot jobs have an allowance.
 const formatAllowance = 2
+
+// formatPolicy is the format from which on sites have policies and orders.
+const formatPolicy = 2
 
 // newer is a command that records of an older format do not take.
 type newer interface {

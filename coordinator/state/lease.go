@@ -47,6 +47,10 @@ func (m *Machine) grant(d *dataset, t protocol.TaskIndex, j uint32, p *Pilot, s 
 			l.Parents[i] = a.Lease
 		}
 	}
+	if s.Policy.Counts() {
+		l.Counted = s.use(d, l)
+		s.Use.add(l.Counted, 1)
+	}
 	d.live.Set(taskKey(j, t), l)
 	p.Leases = append(p.Leases, HeldTask{l.ID, l.Task, sequence})
 	s.Leases++
@@ -68,7 +72,11 @@ func (d *dataset) mark(l *Lease, s LeaseState) *Lease {
 func (m *Machine) forget(d *dataset, l *Lease, taken bool) {
 	d.live.Delete(taskKey(uint32(l.Task.Job), l.Task.Task))
 	m.leases--
-	m.site(l.Site).Leases--
+	s := m.site(l.Site)
+	s.Leases--
+	if l.Counted != nil && s.Policy.Counts() {
+		s.Use.add(l.Counted, -1)
+	}
 	p := m.pilot(l.Pilot)
 	p.Leases = slices.DeleteFunc(p.Leases, func(h HeldTask) bool { return h.Lease == l.ID })
 	if m.nodes.Len() > 0 {

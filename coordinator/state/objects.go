@@ -30,6 +30,8 @@ type Lease struct {
 	// Shape is which shape of the requirements was granted: 0 is the first, others
 	// are alternatives counted from 1.
 	Shape uint8 `cbor:"11,keyasint,omitempty"`
+	// Counted is what it takes of its site, where the site's policy has it counted.
+	Counted *SiteUse `cbor:"12,keyasint,omitempty"`
 }
 
 // Pilot is one pilot process.
@@ -89,8 +91,20 @@ type Site struct {
 	Launches uint64          `cbor:"8,keyasint,omitempty"` // granted and not enrolled
 	Leases   uint64          `cbor:"9,keyasint,omitempty"` // live, lapsed and copied
 	// Shapes are the kinds of its pilot jobs, by name; at most protocol.MaxShapes. Since
-	// format 2.
+	// format 2, like all that follows.
 	Shapes []Shape `cbor:"10,keyasint,omitempty"`
+	// Policy is the site's own, nil for none, put by the entry PolicyIndex; it is never
+	// changed, only replaced. Use is counted where the policy asks for it.
+	Policy      *protocol.SitePolicy `cbor:"11,keyasint,omitempty"`
+	PolicyIndex uint64               `cbor:"12,keyasint,omitempty"`
+	Use         SiteUse              `cbor:"13,keyasint,omitzero"`
+	// Opening is what its hours and downtimes are; the entry OpeningIndex opened or
+	// closed it last.
+	Opening      Opening `cbor:"14,keyasint,omitzero"`
+	OpeningIndex uint64  `cbor:"15,keyasint,omitempty"`
+	// Own is the standing order of its own people, Central that of operators.
+	Own     *SiteOrder `cbor:"16,keyasint,omitempty"`
+	Central *SiteOrder `cbor:"17,keyasint,omitempty"`
 
 	gen generation
 }

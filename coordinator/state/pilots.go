@@ -12,8 +12,8 @@ func (g *GrantLaunches) apply(m *Machine) Answer {
 	switch {
 	case s == nil:
 		return refuse(protocol.CodeNotFound, fmt.Sprintf("no site %s", g.Site))
-	case s.Suspended || s.Revoked:
-		return refuse(protocol.CodeForbidden, fmt.Sprintf("site %s is suspended", g.Site))
+	case s.shut(m.time) != "":
+		return refuse(protocol.CodeForbidden, s.shut(m.time))
 	}
 	for i := range g.Launches {
 		n := &g.Launches[i]
@@ -84,8 +84,8 @@ func (e *EnrolPilot) apply(m *Machine) Answer {
 	switch {
 	case s == nil:
 		return refuse(protocol.CodeNotFound, fmt.Sprintf("no site %s", e.Site))
-	case s.Suspended || s.Revoked:
-		return refuse(protocol.CodeForbidden, fmt.Sprintf("site %s is suspended", e.Site))
+	case s.shut(m.time) != "":
+		return refuse(protocol.CodeForbidden, s.shut(m.time))
 	}
 	if refused := m.spendTicket(e, s); refused.Code != protocol.CodeOK {
 		return refused

@@ -33,6 +33,8 @@ type Pressure struct {
 	Surplus uint64
 	// Shape is what is known of it.
 	Shape Shape
+	// Shut is why none is launched whatever waits; empty where one may be.
+	Shut string
 }
 
 // Reservation is how long the launch leases of one site keep others from launching
@@ -50,7 +52,10 @@ const Reservation = 15 * Minute
 func (m *Machine) Pressure(site protocol.SiteID, kinds []Launchable, room uint64) []Pressure {
 	out := make([]Pressure, len(kinds))
 	s, known := m.sites.Get(site)
-	w := newWork(m, site, kinds, out, known && !s.Suspended && !s.Revoked)
+	if known {
+		kinds = s.launchable(kinds, out, m.time)
+	}
+	w := newWork(m, s, kinds, out)
 	elsewhere, own := m.supplies(site, kinds, out)
 	for i := range elsewhere {
 		p := &elsewhere[i]
@@ -107,21 +112,25 @@ type taken struct {
 }
 
 // newWork gathers what fits one of the kinds, most urgent first, and counts it.
-func newWork(m *Machine, site protocol.SiteID, kinds []Launchable, out []Pressure, served bool) *work {
+func newWork(m *Machine, s *Site, kinds []Launchable, out []Pressure) *work {
 	w := new(work)
 	for _, c := range m.ready.active {
-		x, fits := portion{readyClass: c, left: c.count}, false
+		x, fits := portion{readyClass: c}, false
+		if s != nil {
+			x.left = m.permitted(c, s)
+		}
 		for k := range kinds {
 			lack := LackService
-			if served {
-				lack, _ = Fits(&c.requirements, &c.sites, site, &kinds[k].Offer)
+			if s != nil && out[k].Shut == "" {
+				lack, _ = s.fits(&c.requirements, &c.sites, &kinds[k].Offer, m.time)
 			}
 			if lack != LackNothing {
 				out[k].Lacks[lack] += c.count
 				continue
 			}
 			fits = true
-			out[k].Fit += c.count
+			out[k].Fit += x.left
+			out[k].Lacks[LackPolicy] += c.count - x.left
 			x.plain = x.plain || len(kinds[k].Offer.GPUs) == 0
 		}
 		if fits {
@@ -277,7 +286,7 @@ func (m *Machine) supplies(site protocol.SiteID, kinds []Launchable, out []Press
 	m.launches.Scan(func(_ protocol.LaunchID, l *Launch) bool {
 		k := kindOf(l.Site, l.Shape)
 		switch {
-		case l.Pilot != "" || l.Site != site && m.time-l.Granted >= Reservation:
+		case l.Pilot != "" || l.Site != site && (m.time-l.Granted >= Reservation || m.Shut(l.Site) != ""):
 		case k >= 0:
 			out[k].Coming++
 			own = add(own, supply{site: l.Site, kind: k, offer: l.Offer})
@@ -302,7 +311,7 @@ func (m *Machine) supplies(site protocol.SiteID, kinds []Launchable, out []Press
 		if offer.Remaining > 0 {
 			offer.Remaining = max(1, offer.Remaining-protocol.Seconds((m.time-p.Enrolled)/aging*(aging/Second)))
 		}
-		if s, _ := m.sites.Get(p.Site); !s.Suspended && !s.Revoked && m.cleared(p, &offer).barred == "" {
+		if s, _ := m.sites.Get(p.Site); s.shut(m.time) == "" && m.cleared(p, &offer).barred == "" {
 			elsewhere = add(elsewhere, supply{site: p.Site, kind: -1, offer: offer})
 		}
 		return true

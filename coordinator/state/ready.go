@@ -160,27 +160,37 @@ func (r *ready) drain(c *readyClass, d *dataset, t protocol.TaskIndex, n uint64,
 }
 
 // best returns the lane to serve next for a pilot at a site, and the shape of its
-// requirements that fits. A pilot with a card that is free is given what uses it
-// before other tasks of the same priority: cores there are everywhere.
-func (m *Machine) best(site protocol.SiteID, free *protocol.Resources) (ref laneRef, shape uint8, found bool) {
-	order, ref, shape, found := m.leastOf(site, free, false)
+// requirements that fits. The site's own groups may come first.
+func (m *Machine) best(s *Site, free *protocol.Resources) (ref laneRef, shape uint8, found bool) {
+	for _, w := range s.choices() {
+		if ref, shape, found = m.bestOf(s, free, w); found {
+			break
+		}
+	}
+	return ref, shape, found
+}
+
+// bestOf is best for part of the work. A pilot with a card that is free is given what
+// uses it before other tasks of the same priority: cores there are everywhere.
+func (m *Machine) bestOf(s *Site, free *protocol.Resources, w choice) (ref laneRef, shape uint8, found bool) {
+	order, ref, shape, found := m.leastOf(s, free, w, false)
 	if found && slices.ContainsFunc(free.GPUs, func(g protocol.GPU) bool { return g.Tested }) {
-		if other, r, s, some := m.leastOf(site, free, true); some && other>>priorityShift == order>>priorityShift {
-			return r, s, true
+		if other, r, x, some := m.leastOf(s, free, w, true); some && other>>priorityShift == order>>priorityShift {
+			return r, x, true
 		}
 	}
 	return ref, shape, found
 }
 
 // leastOf returns the first lane that fits, of all or of those that would use a card.
-func (m *Machine) leastOf(site protocol.SiteID, free *protocol.Resources, card bool) (least uint64, ref laneRef, shape uint8, found bool) {
+func (m *Machine) leastOf(s *Site, free *protocol.Resources, w choice, card bool) (least uint64, ref laneRef, shape uint8, found bool) {
 	for _, c := range m.ready.active {
-		order, r, _ := c.order.Min()
-		if found && (order > least || order == least && !m.earlier(r, ref)) {
+		order, r, some := m.first(c, s, w)
+		if !some || found && (order > least || order == least && !m.earlier(r, ref)) {
 			continue
 		}
-		if lack, s := Fits(&c.requirements, &c.sites, site, free); lack == LackNothing && (!card || shapeOf(&c.requirements, s).GPUs > 0) {
-			least, ref, shape, found = order, r, s, true
+		if lack, x := s.fits(&c.requirements, &c.sites, free, m.time); lack == LackNothing && (!card || shapeOf(&c.requirements, x).GPUs > 0) {
+			least, ref, shape, found = order, r, x, true
 		}
 	}
 	return least, ref, shape, found

@@ -119,6 +119,21 @@ func samples2() []Command {
 		&SetRelease{By: act("31"), Version: "1.2", Sites: []protocol.SiteID{"mill", "pond"}, Percent: 25},
 		&SetRelease{By: act("32"), Back: true},
 		&RevokePublisher{By: act("29"), Key: publisherKey("bob"), Retire: true},
+		&PutSite{By: act("40"), Site: "dale"},
+		&PutSitePolicy{By: act("41"), Site: "dale", Policy: samplePolicy(), Opening: Opening{Ends: 9 * Day, NextDown: 9 * Day}},
+		&SetOpening{Site: "dale", Opening: Opening{Closed: "downtime 2", Down: true, NextDown: 10 * Day}},
+		&OrderSite{By: act("42"), Site: "dale", Order: protocol.SiteReclaim, Own: true, Within: 600},
+	}
+}
+
+// samplePolicy has every field set.
+func samplePolicy() protocol.SitePolicy {
+	return protocol.SitePolicy{
+		Allow: protocol.SiteWho{Groups: []protocol.GroupID{"ice"}, Users: []protocol.UserID{"bob"}, Datasets: []protocol.DatasetID{7}},
+		Ban:   protocol.SiteWho{Groups: []protocol.GroupID{"fire"}, Users: []protocol.UserID{"eve"}, Datasets: []protocol.DatasetID{8}},
+		Own:   []protocol.GroupID{"ice"}, Share: 60, Caps: protocol.SiteCaps{Cores: 100, GPUs: 4, Scratch: protocol.GB, Network: protocol.MB},
+		Timed: true, Hours: []protocol.Window{{From: 1000, To: 2000}, {From: 3000, To: 4000}},
+		Downtimes: []protocol.Downtime{{Number: 2, Window: protocol.Window{From: 1500, To: 2500}, Reason: "power"}},
 	}
 }
 
@@ -291,6 +306,12 @@ func TestOldRecord(t *testing.T) {
 	r.do(protocol.CodeOK, &PublishSoftware{Item: sampleBuild("bob", protocol.PilotSoftware, "1.3", "linux-x86_64", "pilot 2"), Owner: "bob"})
 	r.do(protocol.CodeOK, &SetRelease{Version: "1.2", Percent: 100})
 	r.do(protocol.CodeOK, &SetRelease{Version: "1.3", Sites: []protocol.SiteID{"pond"}, Percent: 20})
+	// And sites with rules of their own: counted leases, orders, a downtime.
+	r.do(protocol.CodeOK, &PutSitePolicy{Site: "dale", Policy: samplePolicy()})
+	r.do(protocol.CodeOK, &PutSitePolicy{Site: "pond", Policy: protocol.SitePolicy{Ban: protocol.SiteWho{Users: []protocol.UserID{"eve"}}}})
+	r.do(protocol.CodeOK, &SetOpening{Site: "pond", Opening: Opening{Closed: "downtime 1", Down: true}})
+	r.do(protocol.CodeOK, &OrderSite{By: Action{Actor: "<site dale>", Reason: "exam week"}, Site: "dale", Order: protocol.SitePause, Own: true})
+	r.do(protocol.CodeOK, &OrderSite{By: Action{Actor: "ann"}, Site: "dale", Order: protocol.SiteReclaim, Within: 600})
 	testOldRecord(t, "testdata/records/v2.hex", r.m)
 }
 

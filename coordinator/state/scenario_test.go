@@ -256,5 +256,8 @@ func explanation(e *Explanation) string {
 			fmt.Fprintf(&b, "  %d lack %v\n", n, Lack(l))
 		}
 	}
+	for _, r := range e.Refusals {
+		fmt.Fprintf(&b, "  %s, with %d pilots\n", r.Reason, r.Pilots)
+	}
 	return b.String()
 }

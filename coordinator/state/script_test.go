@@ -32,6 +32,12 @@ func (s *scenario) command() Command {
 		return &SkipDatasets{By: by, Next: protocol.DatasetID(s.number("next"))}
 	case "site":
 		return &PutSite{By: by, Site: protocol.SiteID(s.first()), Suspended: s.line.HasArg("suspended")}
+	case "policy":
+		return s.policy(by)
+	case "opening":
+		return &SetOpening{Site: protocol.SiteID(s.first()), Opening: s.opening()}
+	case "order":
+		return s.order(by)
 	case "remove-site":
 		return &RemoveSite{By: by, Site: protocol.SiteID(s.first())}
 	case "revoke-site":
@@ -170,6 +176,10 @@ func (s *scenario) submit(by Action) Command {
 		c.Dataset = protocol.DatasetID(n)
 	}
 	c.By, c.Priority, c.Sites, c.Suspended = by, int(s.number("priority")), s.siteRule(), s.line.HasArg("suspended")
+	if owner := s.word("owner"); owner != "" {
+		c.Facts.Owner = protocol.UserID(owner)
+	}
+	c.Facts.Group = protocol.GroupID(s.word("group"))
 	for _, line := range strings.Split(strings.TrimSpace(s.line.Input), "\n") {
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
