@@ -35,7 +35,8 @@ func TestHoursBecomeWindows(t *testing.T) {
 		want       []string // pairs
 	}{
 		{
-			"nights of working days, and weekends, which touch", []string{"mon-fri 18:00-08:00", "sat,sun"},
+			"nights of working days, and weekends, which touch",
+			[]string{"mon-fri 18:00-08:00", "sat,sun"},
 			"2026-11-26 00:00", "4", // a Thursday
 			[]string{"2026-11-26 18:00", "2026-11-27 08:00", "2026-11-27 18:00", "2026-11-30 00:00"},
 		},

@@ -125,8 +125,10 @@ func printPolicy(p *printer, policy *protocol.SitePolicy, now time.Time) {
 		is   bool
 		what string
 	}{
-		{caps.Cores > 0, fmt.Sprintf("%d cores", caps.Cores)}, {caps.GPUs > 0, fmt.Sprintf("%d GPUs", caps.GPUs)},
-		{caps.Scratch > 0, caps.Scratch.String() + " of scratch"}, {caps.Network > 0, caps.Network.String() + "/s over the network"},
+		{caps.Cores > 0, fmt.Sprintf("%d cores", caps.Cores)},
+		{caps.GPUs > 0, fmt.Sprintf("%d GPUs", caps.GPUs)},
+		{caps.Scratch > 0, caps.Scratch.String() + " of scratch"},
+		{caps.Network > 0, caps.Network.String() + "/s over the network"},
 	} {
 		if x.is {
 			p.line("at most %s", x.what)

@@ -107,8 +107,13 @@ func TestNodesByTheirNames(t *testing.T) {
 		asked, host string
 		want        bool
 	}{
-		{"", "n7", true}, {"n7", "n7", true}, {"n7", "n7.example.org", true}, {"n7.example.org", "n7", true},
-		{"n7.example.org", "n7.example.org", true}, {"n7", "n77", false}, {"n7.example.org", "n7.other.org", false},
+		{"", "n7", true},
+		{"n7", "n7", true},
+		{"n7", "n7.example.org", true},
+		{"n7.example.org", "n7", true},
+		{"n7.example.org", "n7.example.org", true},
+		{"n7", "n77", false},
+		{"n7.example.org", "n7.other.org", false},
 	} {
 		if SameHost(x.asked, x.host) != x.want {
 			t.Errorf("SameHost(%q, %q) = %v", x.asked, x.host, !x.want)
