@@ -69,6 +69,9 @@ func (m *measurement) promisedGPUs() (n int64, source string) {
 		}
 		for one := range strings.SplitSeq(list, ",") {
 			one = condorName(strings.TrimSpace(one))
+			if one == condorNone {
+				continue
+			}
 			if strings.HasPrefix(one, "GPU-") || strings.HasPrefix(one, "MIG-") || one != "" && one[0] >= '0' && one[0] <= '9' {
 				n++
 			}
@@ -100,6 +103,10 @@ func (m *measurement) pick(cards []card, list, variable string) []card {
 	m.find("gpu", strconv.Itoa(len(picked)), "$"+variable+" "+strconv.Quote(list))
 	return picked
 }
+
+// condorNone is the number of no card, by which HTCondor hides all of them from a job
+// that asked for none.
+const condorNone = "10000"
 
 // condorName takes HTCondor's CUDA0 for card 0.
 func condorName(name string) string {
