@@ -169,6 +169,9 @@ func (q *Queue) validate(common *Queue, say func(string, ...any)) {
 			say("directives %q: a directive is one line", d)
 		}
 	}
+	if q.Type == "condor" && (q.Memory == 0 || q.Disk == 0) {
+		say("memory and disk: HTCondor gives a job that does not ask as little as its script needs, 2MB of disk: say how much a pilot gets")
+	}
 	if g := q.SGE; g != common.SGE && q.Type != "sge" {
 		say("sge: the queue is of the type %q", q.Type)
 	}

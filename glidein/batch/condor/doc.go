@@ -22,6 +22,7 @@
 //   - It keeps a job that has ended, ticket and all, for ten days. Clean fetches what the
 //     job printed and has it removed.
 //   - A removed job is listed as removed while its program still ends.
-//   - Jobs start without PATH.
+//   - Jobs start without PATH, and with 2 MB of disk unless they ask for more; site.toml
+//     must say how much.
 //   - Submit files expand $(name), and several queue statements are on their way out.
 package condor
