@@ -67,6 +67,7 @@ var layers = []struct {
 	{"glidein/relay", []string{"protocol", "protocol/transport"}, "carries what transport's clients ask for, by passes that transport draws"},
 	{"glidein", []string{"protocol", "protocol/sitelog", "protocol/transport", "cache", "glidein/batch", "glidein/relay"}, "one pass; verifies the pilot binary, watches over the relay"},
 
+	{"scripts/account", []string{"protocol", "protocol/transport"}, "asks coordinators, as a client does"},
 	{"scripts/chaos", []string{"protocol", "protocol/transport"}, "drives the built programs, as a client does"},
 
 	{"cmd/floe", []string{"*"}, "wires everything"},

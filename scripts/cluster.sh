@@ -10,18 +10,18 @@ step() { printf '\n== %s\n' "$*"; }
 # field FILE NAME prints a member of the JSON object in a file.
 field() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1" "$2"; }
 
-# found_cluster NAME founds a cluster and starts its coordinator on two ports that
-# are free for TCP and UDP now.
-found_cluster() {
-	port=$(python3 - <<'PY'
+# free_port prints a port that is free now for TCP and UDP, and so is the one after it.
+free_port() {
+	python3 - <<'PY'
 import random, socket
 while True:
     port = random.randrange(20000, 60000)
     held = []
     try:
-        for number, kind in ((port, socket.SOCK_STREAM), (port, socket.SOCK_DGRAM), (port + 1, socket.SOCK_STREAM)):
-            held.append(socket.socket(socket.AF_INET, kind))
-            held[-1].bind(('127.0.0.1', number))
+        for number in (port, port + 1):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                held.append(socket.socket(socket.AF_INET, kind))
+                held[-1].bind(('127.0.0.1', number))
     except OSError:
         continue
     finally:
@@ -30,12 +30,24 @@ while True:
     print(port)
     break
 PY
-)
+}
+
+# found_cluster NAME founds a cluster and starts its coordinator.
+found_cluster() {
+	port=$(free_port)
 	"$root/bin/floe" init "$run/coordinator" --name "$1" --address "localhost:$port"
-	"$root/bin/floe" coordinator "$run/coordinator" --address "localhost:$port" --timing loopback 2>"$run/coordinator.log" &
-	coordinator=$!
+	start_coordinator coordinator "$port"
 	export FLOE_TOKEN_FILE="$run/coordinator/admin.token"
 	"$root/bin/floe" cluster status
+}
+
+# start_coordinator DIRECTORY PORT OPTION... starts the coordinator of a directory in
+# run; coordinator is its process id.
+start_coordinator() {
+	name=$1 at=$2
+	shift 2
+	"$root/bin/floe" coordinator "$run/$name" --address "localhost:$at" --timing loopback "$@" 2>>"$run/$name.log" &
+	coordinator=$!
 }
 
 # join_site NAME CACHE makes this machine a site whose local batch system starts

@@ -69,24 +69,22 @@ func run(ctx context.Context, files, sites string, args []string) error {
 		return err
 	}
 	defer l.api.Close()
-	if sites != "" {
-		for name := range strings.SplitSeq(sites, ",") {
-			l.at(protocol.SiteID(name))
-		}
-	}
 	if err := l.read(ctx, files); err != nil {
 		return err
+	}
+	for name := range strings.FieldsFuncSeq(sites, func(r rune) bool { return r == ',' }) {
+		if l.at(protocol.SiteID(name)).tasks == 0 {
+			l.fail("site %s has done no task that counts", name)
+		}
 	}
 	if err := l.coordinators(ctx); err != nil {
 		return err
 	}
 	l.print()
-	for _, f := range l.wrong {
-		fmt.Println("WRONG:", f)
-	}
 	if len(l.wrong) > 0 {
-		return fmt.Errorf("dataset %d: %d things are wrong", id, len(l.wrong))
+		return fmt.Errorf("dataset %d is not as it should be:\n%s", id, strings.Join(l.wrong, "\n"))
 	}
+	fmt.Printf("\nEvery task is ok by one attempt that counts, and every file is what that attempt left.\n")
 	return nil
 }
 
@@ -154,7 +152,7 @@ func (l *ledger) agree(ctx context.Context) (uint64, error) {
 
 // print says what was found, and the table.
 func (l *ledger) print() {
-	fmt.Printf("%d jobs, %d tasks, each ok by one attempt of %d; %d files, each what its attempt left; %d coordinators agree on %d entries\n\n",
+	fmt.Printf("%d jobs, %d tasks that count, of %d attempts; %d files; %d coordinators with the same %d entries\n\n",
 		l.jobs, l.tasks, l.attempts, len(l.outputs), len(l.token.Addresses), l.entries)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "site\ttasks ok\tshare\tprocessor time\tpilots\tattempts that did not count\t")
@@ -170,9 +168,6 @@ func (l *ledger) print() {
 		x := l.sites[s]
 		fmt.Fprintf(w, "%s\t%d\t%d %%\t%v\t%d\t%s\t\n", s, x.tasks, 100*x.tasks/max(1, l.tasks), x.cpu.Round(time.Second/10), len(x.pilots), x.others())
 		all.tasks, all.cpu = all.tasks+x.tasks, all.cpu+x.cpu
-		if x.tasks == 0 {
-			l.fail("site %s has done no task that counts", s)
-		}
 	}
 	fmt.Fprintf(w, "all\t%d\t\t%v\t\t\t\n", all.tasks, all.cpu.Round(time.Second/10))
 	_ = w.Flush()
