@@ -2,6 +2,7 @@ package batch
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -47,3 +48,34 @@ func TellWalltime(j *Job) string {
 // SystemOutput is the file for what the batch system itself prints about a job or
 // array before its script has begun.
 func SystemOutput(jobs []Job) string { return filepath.Join(jobs[0].Directory, "batch-output") }
+
+// QsubOptions are lines of a submit file that PBS and Grid Engine have alike: for
+// priority, queue and account, the letter of which differs, and the site's own
+// directives. Each begins with a prefix, which a directive may have already.
+func QsubOptions(j *Job, prefix, account string) string {
+	var b strings.Builder
+	set := func(letter, value string) { fmt.Fprintf(&b, "%s-%s %s\n", prefix, letter, value) }
+	if j.Priority != 0 {
+		set("p", fmt.Sprint(j.Priority))
+	}
+	if j.Queue != "" {
+		set("q", j.Queue)
+	}
+	if j.Account != "" {
+		set(account, j.Account)
+	}
+	for _, d := range j.Directives {
+		b.WriteString(prefix + strings.TrimPrefix(d, prefix) + "\n")
+	}
+	return b.String()
+}
+
+// SaveSubmitFile writes a submit file into the directory of the first job, for its
+// owner alone, and returns its path.
+func SaveSubmitFile(jobs []Job, name string, text []byte) (string, error) {
+	file := filepath.Join(jobs[0].Directory, name)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return "", fmt.Errorf("write submit file: %w", err)
+	}
+	return file, nil
+}

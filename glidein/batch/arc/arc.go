@@ -82,11 +82,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	for _, d := range j.Directives {
 		fmt.Fprintf(&b, " %s\n", d)
 	}
-	file := filepath.Join(j.Directory, "submit.xrsl")
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.xrsl", b.Bytes())
 }
 
 // word writes a string of xRSL: a quote in it is doubled.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -136,11 +135,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 			return "", fmt.Errorf("condor: %q: a submit file cannot hold it: it has a line break, or a blank at an end", word)
 		}
 	}
-	file := filepath.Join(j.Directory, "submit.condor")
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.condor", b.Bytes())
 }
 
 func directories(jobs []batch.Job) []string {

@@ -72,11 +72,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 		fmt.Fprintf(&b, "  %s;\n", strings.TrimSuffix(strings.TrimSpace(d), ";"))
 	}
 	b.WriteString("]\n")
-	file := filepath.Join(j.Directory, "submit.jdl")
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.jdl", b.Bytes())
 }
 
 // sets tells whether a site's directives have an attribute already, whose names are

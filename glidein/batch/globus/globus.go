@@ -92,11 +92,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	for _, d := range j.Directives {
 		fmt.Fprintf(&b, " %s\n", d)
 	}
-	file := filepath.Join(j.Directory, "submit.rsl")
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.rsl", b.Bytes())
 }
 
 // word writes a string of RSL: a quote in it is doubled.

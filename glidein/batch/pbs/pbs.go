@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -78,24 +76,9 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	if j.Walltime > 0 {
 		set("l", "walltime=%d", batch.Seconds(j.Walltime))
 	}
-	if j.Priority != 0 {
-		set("p", "%d", j.Priority)
-	}
-	if j.Queue != "" {
-		set("q", "%s", j.Queue)
-	}
-	if j.Account != "" {
-		set("A", "%s", j.Account)
-	}
-	for _, directive := range j.Directives {
-		fmt.Fprintf(&b, "#PBS %s\n", strings.TrimPrefix(directive, "#PBS "))
-	}
+	b.WriteString(batch.QsubOptions(j, "#PBS ", "A"))
 	b.WriteString(batch.TellWalltime(j) + batch.Body(jobs, d.index, 0))
-	file := filepath.Join(j.Directory, "submit.pbs")
-	if err := os.WriteFile(file, b.Bytes(), 0o700); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.pbs", b.Bytes())
 }
 
 // passing are refusals of the tools that time may mend.

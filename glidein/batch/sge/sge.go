@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -97,25 +95,10 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 	if j.Walltime > 0 {
 		set("l", "h_rt=%d", batch.Seconds(j.Walltime))
 	}
-	if j.Priority != 0 {
-		set("p", "%d", j.Priority)
-	}
-	if j.Queue != "" {
-		set("q", "%s", j.Queue)
-	}
-	if j.Account != "" {
-		set("P", "%s", j.Account)
-	}
-	for _, d := range j.Directives {
-		fmt.Fprintf(&b, "#$ %s\n", strings.TrimPrefix(d, "#$ "))
-	}
+	b.WriteString(batch.QsubOptions(j, "#$ ", "P"))
 	b.WriteString(batch.TellWalltime(j))
 	fmt.Fprintf(&b, handOn, batch.Body(jobs, "SGE_TASK_ID", 1))
-	file := filepath.Join(j.Directory, "submit.sge")
-	if err := os.WriteFile(file, b.Bytes(), 0o700); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.sge", b.Bytes())
 }
 
 // plain are paths that a #$ line takes as they are.

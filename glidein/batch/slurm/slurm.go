@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"os/user"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -76,11 +74,7 @@ func (s *System) WriteSubmitFile(jobs []batch.Job) (string, error) {
 		fmt.Fprintf(&b, "#SBATCH %s\n", strings.TrimPrefix(d, "#SBATCH "))
 	}
 	b.WriteString(batch.Body(jobs, "SLURM_ARRAY_TASK_ID", 0))
-	file := filepath.Join(j.Directory, "submit.slurm")
-	if err := os.WriteFile(file, b.Bytes(), 0o700); err != nil {
-		return "", fmt.Errorf("write submit file: %w", err)
-	}
-	return file, nil
+	return batch.SaveSubmitFile(jobs, "submit.slurm", b.Bytes())
 }
 
 // word quotes a value in an #SBATCH line, where sbatch knows double quotes and
