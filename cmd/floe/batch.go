@@ -60,7 +60,7 @@ func batchTestCommand() *cobra.Command {
 	f.String("bad-queue", "", "a queue that does not exist, to see it refused")
 	f.String("never-id", "floe-never", "an id of the right form that no job has")
 	f.Int("slots", 0, "how many jobs of one core run at once, to see one wait")
-	f.Bool("late-output", false, "what jobs print is fetched when they have ended")
+	f.Bool("late-output", false, "what jobs print is fetched when they have ended (of a configuration: where it is known to be)")
 	f.String("dir", "", "a directory that jobs and this machine share (default: a temporary one)")
 	f.Duration("wait", time.Minute, "how long a job of a moment may take, from submission to end")
 	f.BoolP("verbose", "v", false, "print each request to the plugin and its answer")
@@ -78,10 +78,10 @@ func runBatchTest(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	target := batchtest.Target{System: system, Queue: queue.Name, SharedDirectory: !printsLate(queue)}
 	if name, _ := f.GetString("queue"); name != "" {
-		queue = name
+		target.Queue = name
 	}
-	target := batchtest.Target{System: system, Queue: queue, SharedDirectory: true}
 	target.BadQueue, _ = f.GetString("bad-queue")
 	target.Slots, _ = f.GetInt("slots")
 	target.Wait, _ = f.GetDuration("wait")
@@ -115,12 +115,23 @@ func runBatchTest(c *cobra.Command, args []string) error {
 	return sumUp(c.Context(), p, outcomes)
 }
 
-// systemToTry is a plugin, or the batch system of a configuration with its queue.
-func systemToTry(c *cobra.Command, args []string) (batch.System, string, error) {
+// printsLate tells whether a queue's batch system is known not to share directories.
+func printsLate(q *glidein.Queue) bool {
+	switch q.Type {
+	case "arc", "cream", "edg", "glite", "globus":
+		return true
+	case "condor":
+		return q.Endpoint != ""
+	}
+	return q.SSH != ""
+}
+
+// systemToTry is a plugin, or the batch system of a configuration's queue.
+func systemToTry(c *cobra.Command, args []string) (batch.System, *glidein.Queue, error) {
 	f := c.Flags()
 	settings, err := settingsOf(f.GetStringArray("set"))
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	var trace io.Writer
 	if verbose, _ := f.GetBool("verbose"); verbose {
@@ -128,26 +139,26 @@ func systemToTry(c *cobra.Command, args []string) (batch.System, string, error) 
 	}
 	if len(args) > 0 {
 		if f.Changed("config") {
-			return nil, "", usageErrorf("batch test: a plugin and --config: want one of them")
+			return nil, nil, usageErrorf("batch test: a plugin and --config: want one of them")
 		}
 		here, err := os.Getwd()
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
 		plugin := glidein.Plugin{Command: args}
 		system, err := exec.New(batch.Tool{}, exec.Config{Command: plugin.In(here), Settings: settings, Trace: trace})
 		if err == nil {
 			err = system.Ask(c.Context())
 		}
-		return system, "", err
+		return system, new(glidein.Queue), err
 	}
 	file, _ := f.GetString("config")
 	config, err := glidein.LoadConfig(file)
 	if err != nil {
-		return nil, "", withExit(exitUsage, fmt.Errorf("batch test: neither a plugin nor a configuration: %w", err))
+		return nil, nil, withExit(exitUsage, fmt.Errorf("batch test: neither a plugin nor a configuration: %w", err))
 	}
 	if len(settings) > 0 || trace != nil {
-		return nil, "", usageErrorf("batch test: --set and --verbose are for a plugin that is named")
+		return nil, nil, usageErrorf("batch test: --set and --verbose are for a plugin that is named")
 	}
 	queues := config.InUse()
 	label, _ := f.GetString("of")
@@ -160,10 +171,10 @@ func systemToTry(c *cobra.Command, args []string) (batch.System, string, error) 
 		for i, q := range queues {
 			names[i] = q.Label
 		}
-		return nil, "", usageErrorf("batch test: of %q: want one of the queues of %s: %s", label, file, strings.Join(names, ", "))
+		return nil, nil, usageErrorf("batch test: of %q: want one of the queues of %s: %s", label, file, strings.Join(names, ", "))
 	}
 	system, err := newSystem(config, queues[at])
-	return system, queues[at].Name, err
+	return system, queues[at], err
 }
 
 func settingsOf(list []string, err error) (map[string]any, error) {

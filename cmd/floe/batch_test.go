@@ -38,6 +38,14 @@ esac
 		t.Errorf("floe batch test of a broken plugin = %d, %s; want %d and the names", code, errs, exitFailure)
 	}
 
+	through := filepath.Join(dir, "exec.toml")
+	if err := os.WriteFile(through, []byte("[queue]\ntype = \"exec\"\nexec.command = [\"./plugin\"]\n[system]\npilot = \""+plugin+"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := runFloe(t, "batch", "test", "--config", through, "--wait", "2s"); code != exitFailure || !strings.Contains(out, "forgetful: no arrays, ") {
+		t.Errorf("floe batch test of a site with a plugin = %d\n%s%s", code, out, errs)
+	}
+
 	site := filepath.Join(dir, "site.toml")
 	if err := os.WriteFile(site, []byte("[queue]\ntype = \"local\"\n[system]\npilot = \""+plugin+"\"\n"), 0o600); err != nil {
 		t.Fatal(err)
