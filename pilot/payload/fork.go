@@ -11,9 +11,9 @@ import (
 type call struct {
 	number  uintptr
 	args    [6]uintptr
-	into    int    // the descriptor that the result becomes; 0 leaves it
-	ignored uint64 // refusals that do not matter, a bit each
-	what    *byte  // for the reader of a refusal, with its length
+	into    int     // the descriptor that the result becomes; 0 leaves it
+	ignored uint64  // refusals that do not matter, a bit each
+	what    uintptr // for the reader of a refusal, with its length
 	length  uintptr
 }
 
@@ -23,9 +23,9 @@ type birth struct {
 	flags   uintptr // of clone
 	calls   []call  // by the new process
 	payload []call  // by the payload's first process, where that is another one
-	program *byte   // nil runs nothing
-	argv    []*byte
-	env     []*byte
+	program uintptr // zero runs nothing
+	argv    uintptr
+	env     uintptr
 	report  uintptr // where reports go
 	io      uintptr // /proc/self/io of a keeper
 	kept    bool
@@ -83,7 +83,7 @@ func (b *birth) live() {
 		}
 		b.become()
 	}
-	if b.program != nil {
+	if b.program != 0 {
 		if b.say(keeperAlive); b.errno != 0 { // as above
 			b.exit()
 		}
@@ -129,7 +129,7 @@ func (b *birth) wait() {
 //go:nocheckptr
 func (b *birth) become() {
 	for {
-		_, _, b.errno = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(b.program)), uintptr(unsafe.Pointer(&b.argv[0])), uintptr(unsafe.Pointer(&b.env[0])))
+		_, _, b.errno = syscall.RawSyscall(unix.SYS_EXECVE, b.program, b.argv, b.env)
 		if b.errno != unix.ETXTBSY || b.tries == 0 {
 			break
 		}
@@ -168,7 +168,7 @@ func (b *birth) refuse(kind int64, c *call) {
 	b.said.Errno = int64(b.errno)
 	b.say(kind)
 	if c != nil {
-		syscall.RawSyscall(unix.SYS_WRITE, b.report, uintptr(unsafe.Pointer(c.what)), c.length)
+		syscall.RawSyscall(unix.SYS_WRITE, b.report, c.what, c.length)
 	}
 	b.exit()
 }

@@ -2,7 +2,6 @@ package payload
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,12 +25,12 @@ import (
 // its parent, and tells the pilot how the first one ended. When it ends, the kernel
 // ends all that is left in its namespaces.
 //
-// A keeper is made of bare system calls, which the starter has prepared (fork.go):
+// A keeper is made of bare system calls, which the pilot has prepared (fork.go):
 // it neither executes a program nor runs any other code of this one, so that it is
 // there in the time that a fork takes.
 //
-// Pilot and starter speak over a socket: a length of 4 bytes and a startSpec in
-// JSON, with the log and the writing end of a pipe; back come the process and the
+// Pilot and starter speak over a socket: a length of 4 bytes and what the process
+// does (planned.go), with the log and the writing end of a pipe; back come the process and the
 // kernel's refusal, 8 bytes each. Through the pipe the new process sends
 // keeperReports, and after one that says what was refused the text of it.
 const (
@@ -98,7 +97,7 @@ var theStarter starter
 // start starts a process that writes to log and reports to pipe. An error of the
 // starter is no fault of the payload.
 func (s *starter) start(spec *startSpec, log, pipe *os.File) (pid int, err error) {
-	body, err := json.Marshal(spec)
+	body, err := spec.planned()
 	if err != nil {
 		return 0, err
 	}

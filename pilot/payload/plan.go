@@ -2,17 +2,32 @@ package payload
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"unsafe" // what system calls point to
 
 	"golang.org/x/sys/unix"
 )
 
-// plan gathers the system calls of a process that is yet to be made.
+// plan gathers the system calls of a process that is yet to be made. What they point to
+// lies in a pool, of which an argument says the place; see planned.go.
 type plan struct {
 	calls []call
-	held  []any // what the calls point to, for the collector
+	pool  *pool
 	err   error // the first text that holds a zero byte
+}
+
+// pool is what the calls of a process point to.
+type pool struct{ bytes []byte }
+
+// put adds bytes where a word may lie, and returns a reference to them.
+func (p *pool) put(b []byte) uintptr {
+	for len(p.bytes)%wordBytes != 0 {
+		p.bytes = append(p.bytes, 0)
+	}
+	at := uintptr(len(p.bytes))
+	p.bytes = append(p.bytes, b...)
+	return refersToPool | at
 }
 
 // ignoring is a set of refusals.
@@ -28,33 +43,26 @@ var missing = ignoring(unix.ENOENT, unix.EACCES, unix.ENOTDIR)
 
 // add adds a call, with what is said where it is refused.
 func (s *plan) add(what string, number uintptr, args ...uintptr) *call {
-	text := []byte(what)
-	c := call{number: number, length: uintptr(len(text))}
-	if len(text) > 0 {
-		c.what = &text[0]
+	c := call{number: number, length: uintptr(len(what))}
+	if len(what) > 0 {
+		c.what = s.pool.put([]byte(what))
 	}
 	copy(c.args[:], args)
 	s.calls = append(s.calls, c)
 	return &s.calls[len(s.calls)-1]
 }
 
-// text is the address of a C string.
+// text is a C string.
 func (s *plan) text(t string) uintptr {
-	p, err := syscall.BytePtrFromString(t)
-	if err != nil {
-		if s.err == nil {
-			s.err = fmt.Errorf("%q: %w", t, err)
-		}
-		return 0
+	if strings.IndexByte(t, 0) >= 0 && s.err == nil {
+		s.err = fmt.Errorf("%q: %w", t, syscall.EINVAL)
 	}
-	s.held = append(s.held, p)
-	return uintptr(unsafe.Pointer(p))
+	return s.pool.put(append([]byte(t), 0))
 }
 
-// address is that of a value which stays where it is.
+// address is where a value lies, which the kernel reads.
 func address[T any](s *plan, p *T) uintptr {
-	s.held = append(s.held, p)
-	return uintptr(unsafe.Pointer(p))
+	return s.pool.put(unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)))
 }
 
 // here is the working directory, for calls that take a directory and a path.
@@ -88,15 +96,11 @@ func (s *plan) limit(l resourceLimit) {
 	s.add("limit", unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), address(s, &unix.Rlimit{Cur: l.Value, Max: l.Value}), 0).ignored = ignoring(unix.EPERM, unix.EINVAL)
 }
 
-// strings are the addresses of C strings, and nil behind them.
-func (s *plan) strings(texts []string) []*byte {
-	out := make([]*byte, 0, len(texts)+1)
-	for _, t := range texts {
-		p, err := syscall.BytePtrFromString(t)
-		if err != nil && s.err == nil {
-			s.err = fmt.Errorf("%q: %w", t, err)
-		}
-		out = append(out, p)
+// strings is a list of C strings, with nil behind them.
+func (s *plan) strings(texts []string) uintptr {
+	list := make([]uintptr, len(texts)+1)
+	for i, t := range texts {
+		list[i] = s.text(t)
 	}
-	return append(out, nil)
+	return s.pool.put(bytesOf(list))
 }

@@ -2,16 +2,15 @@ package payload
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +24,7 @@ func Keep() {
 		keeps.Store(true)
 		return
 	}
-	h := &starting{files: filesLimit()}
+	h := &starting{}
 	// Payloads that are not isolated shall not read what others were started with.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	// What is in use is copied at each fork.
@@ -41,12 +40,13 @@ const starterGC = 15
 
 // starting is the starter's side.
 type starting struct {
-	files uint64 // how many files a program may open that has not asked for more; 0 is not known
+	memory planMemory
+	birth  birth
 }
 
 // filesLimit is the limit that this program was started with: Go's runtime has
 // raised its own, and package os gives the old one to what it starts.
-func filesLimit() uint64 {
+var filesLimit = sync.OnceValue(func() uint64 {
 	out, err := exec.Command("/bin/sh", "-c", "ulimit -Sn").Output()
 	if err != nil {
 		return 0
@@ -56,7 +56,7 @@ func filesLimit() uint64 {
 		return 0 // unlimited, as this program's own
 	}
 	return n
-}
+})
 
 // next starts a process. An error is the end: the pilot's, or of their speaking
 // with each other.
@@ -78,7 +78,10 @@ func (h *starting) next() error {
 			_ = unix.Close(fd)
 		}
 	}()
-	body := make([]byte, binary.NativeEndian.Uint32(length))
+	body, err := h.memory.of(int(binary.NativeEndian.Uint32(length)))
+	if err != nil {
+		return err
+	}
 	for at := 0; at < len(body); {
 		n, err := unix.Read(starterSocket, body[at:])
 		switch {
@@ -90,9 +93,8 @@ func (h *starting) next() error {
 		}
 	}
 	pid, errno := 0, syscall.EINVAL
-	var spec startSpec
-	if json.Unmarshal(body, &spec) == nil && len(files) == 2 {
-		pid, errno = h.start(&spec, files[0], files[1])
+	if len(files) == 2 && h.birth.load(body, files[0], files[1]) {
+		pid, errno = h.birth.fork()
 	}
 	answer := binary.NativeEndian.AppendUint64(nil, uint64(int64(pid)))
 	_, err = unix.Write(starterSocket, binary.NativeEndian.AppendUint64(answer, uint64(errno)))
@@ -121,25 +123,11 @@ const (
 	ioDescriptor     = 199
 )
 
-// start makes the plan of a process and forks it. What is wrong with the plan
-// itself, the process reports.
-func (h *starting) start(spec *startSpec, log, report int) (int, syscall.Errno) {
-	b, held := h.plan(spec, log, report)
-	pid, errno := b.fork()
-	runtime.KeepAlive(b)
-	runtime.KeepAlive(held)
-	return pid, errno
-}
-
-func (h *starting) plan(spec *startSpec, log, report int) (*birth, []*plan) {
-	first, payload := &plan{}, &plan{}
-	b := &birth{report: reportDescriptor, kept: spec.World != nil, parent: uintptr(os.Getppid()), tries: busyTries, pause: syscall.NsecToTimespec(firstLook.Nanoseconds())}
-	first.add("reports", unix.SYS_DUP3, uintptr(report), reportDescriptor, unix.O_CLOEXEC)
-	for fd, from := range []uintptr{0, uintptr(log), uintptr(log)} {
-		if fd > 0 {
-			first.add("log", unix.SYS_DUP3, from, uintptr(fd), 0)
-		}
-	}
+// plan adds the calls of a process and of its payload.
+func (spec *startSpec) plan(h *planHeader, first, payload *plan) (err error) {
+	first.add("reports", unix.SYS_DUP3, refersToReport, reportDescriptor, unix.O_CLOEXEC)
+	first.add("log", unix.SYS_DUP3, refersToLog, 1, 0)
+	first.add("log", unix.SYS_DUP3, refersToLog, 2, 0)
 	first.add("", unix.SYS_CLOSE, starterSocket)
 	first.add("session", unix.SYS_SETSID)
 	first.prctl("end with the pilot", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
@@ -148,16 +136,15 @@ func (h *starting) plan(spec *startSpec, log, report int) (*birth, []*plan) {
 	}
 	first.prctl("", unix.PR_SET_DUMPABLE, 1, 0) // else the files of this process are not its own
 	first.write("", "/proc/self/oom_score_adj", string(oomScore), ^uint64(0))
-	if h.files > 0 {
-		first.add("", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, address(first, &unix.Rlimit{Cur: h.files, Max: hardFiles()}), 0).ignored = ^uint64(0)
+	if files := filesLimit(); files > 0 {
+		first.add("", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, address(first, &unix.Rlimit{Cur: files, Max: hardFiles()}), 0).ignored = ^uint64(0)
 	}
 	for _, l := range spec.Limits {
 		first.limit(l)
 	}
-	var err error
 	last := first // where the payload's own calls are
 	if spec.World != nil {
-		last, b.io, b.flags = payload, ioDescriptor, namespaces
+		last, h.io, h.flags = payload, ioDescriptor, namespaces
 		mapUser(first)
 		err = spec.World.make(first)
 		first.open("count what is read", "/proc/self/io", unix.O_RDONLY, ioDescriptor)
@@ -166,17 +153,9 @@ func (h *starting) plan(spec *startSpec, log, report int) (*birth, []*plan) {
 	}
 	if len(spec.Argv) > 0 {
 		last.add("work directory", unix.SYS_CHDIR, last.text(spec.Dir))
-		argv, env := last.strings(spec.Argv), last.strings(spec.Env)
-		b.program, b.argv, b.env = argv[0], argv, env
+		h.argv, h.env = last.strings(spec.Argv), last.strings(spec.Env)
 	}
-	if err = errors.Join(err, first.err, payload.err); err != nil {
-		// The process tells of it: all that it makes is a call that is refused for certain.
-		refused := &plan{}
-		refused.add(err.Error(), unix.SYS_CLOSE, ^uintptr(0))
-		first.calls = append(first.calls[:1:1], refused.calls...)
-	}
-	b.calls, b.payload = first.calls, payload.calls
-	return b, []*plan{first, payload}
+	return err
 }
 
 // hardFiles is how many files a process may open at most.
