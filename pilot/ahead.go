@@ -16,7 +16,12 @@ const (
 	aheadFor = 500 * time.Millisecond
 	// maxAhead is how many of them there are per core at most: an exchange of that many
 	// costs each task little.
-	maxAhead = 16
+	maxAhead = 32
+	// companyAhead is how long a report waits for others while enough is leased ahead: no
+	// core waits for the exchange.
+	companyAhead = 50 * time.Millisecond
+	// maxEndedShort is maxEnded for short tasks, of which more end in the time of an exchange.
+	maxEndedShort = 4 * maxEnded
 	// maxWaits is how long a lease waits at most: tasks may suddenly take longer.
 	maxWaits = 2 * time.Minute
 )
@@ -47,25 +52,44 @@ func (s *shortTask) isShort() bool { return s.took > 0 && s.took <= aheadFor/2 }
 
 // ahead is what to ask for ahead, nil for nothing: once half of what shall wait is gone.
 func (c *Conversation) ahead(now Instant) *protocol.Ahead {
-	s := &c.short
-	if !s.isShort() || c.takesNothing(now) {
+	goal, waiting := c.stock(now)
+	if 2*waiting > goal || goal <= 0 || c.endedCount() >= maxEndedShort*c.packing.all.Cores {
 		return nil
 	}
-	waiting, ended := 0, 0
+	return &protocol.Ahead{Dataset: c.short.dataset, Task: c.short.task, Count: uint16(goal - waiting)}
+}
+
+// stock is how many leases are to wait, and how many do.
+func (c *Conversation) stock(now Instant) (goal, waiting int) {
 	for _, h := range c.attempts {
-		switch {
-		case h.waits:
+		if h.waits {
 			waiting++
-		case h.ended:
-			ended++
 		}
 	}
-	atOnce := c.packing.all.Cores / s.cores
-	goal := min(atOnce*min(maxAhead, int(aheadFor/s.took)), protocol.MaxHeld-len(c.attempts)+waiting)
-	if ended >= maxEnded*c.packing.all.Cores || 2*waiting > goal || goal <= 0 {
-		return nil
+	s := &c.short
+	if !s.isShort() || c.takesNothing(now) {
+		return 0, waiting
 	}
-	return &protocol.Ahead{Dataset: s.dataset, Task: s.task, Count: uint16(goal - waiting)}
+	atOnce := c.packing.all.Cores / s.cores
+	return min(atOnce*min(maxAhead, int(aheadFor/s.took)), protocol.MaxHeld-len(c.attempts)+waiting), waiting
+}
+
+// endedCount is how many attempts have ended and are not over.
+func (c *Conversation) endedCount() (n int) {
+	for _, h := range c.attempts {
+		if h.ended {
+			n++
+		}
+	}
+	return n
+}
+
+// company is how long after an exchange a report waits for others.
+func (c *Conversation) company(now Instant) time.Duration {
+	if goal, waiting := c.stock(now); 2*waiting > goal && goal > 0 {
+		return companyAhead
+	}
+	return company
 }
 
 // beginWaiting starts what waits and has room now.

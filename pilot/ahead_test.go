@@ -39,7 +39,7 @@ func TestShortTasksAreLeasedAhead(t *testing.T) {
 		pass(took)
 		began := begun(c.Ended(now, lease(n).ID))
 		c.Report(lease(n).ID, &protocol.SignedReport{Body: []byte("report")}, true)
-		pass(company)
+		pass(companyAhead)
 		s := c.Next(now)
 		if s.Act != ActSpeak || len(s.Request.Reports) != 1 {
 			t.Fatalf("next is %v with %+v, want an exchange that reports", s.Act, s.Request)
@@ -81,7 +81,7 @@ func TestShortTasksAreLeasedAhead(t *testing.T) {
 			}
 		}
 	}
-	if asked == 0 || asked > 10 {
+	if asked == 0 || asked > 20 {
 		t.Errorf("%d exchanges of 60 have asked for something ahead", asked)
 	}
 	// One that takes long is the last that anything is leased ahead of.
@@ -138,5 +138,33 @@ func TestNothingThatWaitsBeginsWhileTheOwnerIsThere(t *testing.T) {
 	c.Hold(false)
 	if s := c.Next(now); !slices.Equal(begun(s.Effects), []uint32{2}) {
 		t.Errorf("with the owner gone, begins %v, want 2", begun(s.Effects))
+	}
+}
+
+// While enough waits, reports wait for each other; no longer once half of it is gone.
+func TestReportsWaitWhileEnoughIsLeasedAhead(t *testing.T) {
+	now := Instant{Time: time.Unix(1, 0)}
+	c := newTestConversation(now)
+	var leases []protocol.Lease
+	for n := range uint32(10) {
+		leases = append(leases, testLease(n, 0))
+	}
+	c.Heard(now, &protocol.ExchangeReply{Leases: leases})
+	now.Time = now.Time.Add(100 * time.Millisecond)
+	c.Ended(now, leases[0].ID) // half a second of two cores are ten
+	c.Heard(now, &protocol.ExchangeReply{})
+	c.Report(leases[0].ID, &protocol.SignedReport{Body: []byte("report")}, true)
+	if s := c.Next(now); s.Act != ActRest || s.Within != companyAhead {
+		t.Errorf("with 7 of 10 waiting, next is %v within %v, want a rest of %v", s.Act, s.Within, companyAhead)
+	}
+	for _, l := range leases[1:3] {
+		c.Ended(now, l.ID)
+	}
+	if s := c.Next(now); s.Act != ActRest || s.Within != company {
+		t.Errorf("with 5 of 10 waiting, next is %v within %v, want a rest of %v", s.Act, s.Within, company)
+	}
+	c.Drain()
+	if s := c.Next(now); s.Act != ActSpeak {
+		t.Errorf("draining, next is %v, want an exchange at once", s.Act)
 	}
 }

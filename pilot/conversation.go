@@ -220,12 +220,7 @@ func (c *Conversation) wanted(now Instant, free *protocol.Resources) uint16 {
 	if c.takesNothing(now) {
 		return 0
 	}
-	room := maxEnded * c.packing.all.Cores
-	for _, h := range c.attempts {
-		if h.ended {
-			room--
-		}
-	}
+	room := maxEnded*c.packing.all.Cores - c.endedCount()
 	return uint16(max(0, min(free.Cores, 64, room, protocol.MaxHeld-len(c.attempts))))
 }
 
@@ -241,7 +236,7 @@ func (c *Conversation) rest(now Instant) time.Duration {
 		if c.draining || !c.asksNothing(now) {
 			return 0
 		}
-		return c.spoke.Add(company).Sub(now.Time)
+		return c.spoke.Add(c.company(now)).Sub(now.Time)
 	}
 	until := c.paused
 	if !slices.ContainsFunc(c.attempts, func(h *held) bool { return h.report != nil }) && c.asksNothing(now) {
