@@ -69,6 +69,7 @@ type Attempt struct {
 
 	ctx     context.Context //nolint:containedctx // of the attempt, not of a call: its cause says who ended it
 	dir     payload.Dir
+	socket  *session.Socket
 	outcome payload.Outcome
 	inUse   []*cache.Entry
 	// containers are the images found so far, by name and checksum.
@@ -122,7 +123,7 @@ func (a *Attempt) phase(p protocol.Phase) {
 func (a *Attempt) run(ctx context.Context, document Document) error {
 	a.phase(protocol.PhaseStaging)
 	var err error
-	if a.dir, err = a.Dirs.Make(a.Dir, a.Lease.Task.Dataset); err != nil {
+	if a.dir, a.socket, err = a.Dirs.Make(a.Dir, a.Lease.Task.Dataset); err != nil {
 		return fmt.Errorf("%w: %w", stage.ErrNode, err)
 	}
 	if a.Obstacle != nil {
@@ -236,7 +237,7 @@ func (a *Attempt) execute(ctx context.Context, task payload.Task, resume string)
 		limits.Walltime = 0 // it has what is left of the slot
 	}
 	a.savings = newSavings(a)
-	options := payload.Options{Pause: a.Pause, End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Groups: a.Groups, Isolation: a.Isolation, Images: a.Images, Around: (*around)(a)}
+	options := payload.Options{Pause: a.Pause, End: a.End, Saved: a.savings.take, Resume: resume, Logger: a.Logger, Cores: a.Cores, GPUs: a.GPUs, Library: a.Library, Tool: a.Tool, Session: a.Session, Socket: a.socket, Groups: a.Groups, Isolation: a.Isolation, Images: a.Images, Around: (*around)(a)}
 	if a.Meter != nil && len(a.GPUs) > 0 {
 		options.Cards = func() func(*protocol.Usage) { return a.Meter.Watch(a.GPUs) }
 	}
@@ -265,7 +266,7 @@ func (a *Attempt) Clean() error {
 	if a.dir == "" {
 		return os.RemoveAll(a.Dir)
 	}
-	return a.Dirs.Remove(a.dir, a.Lease.Task.Dataset)
+	return a.Dirs.Remove(a.dir, a.socket, a.Lease.Task.Dataset)
 }
 
 // release ends the use of the attempt's software.

@@ -286,6 +286,7 @@ func (p *Pilot) instant() Instant { return Instant{time.Now(), p.now()} }
 // clean removes what the pilot had on the node for itself.
 func (p *Pilot) clean() {
 	p.cache.Close()
+	p.dirs.Close()
 	if err := errors.Join(os.RemoveAll(p.scratch), p.claim.Close()); err != nil {
 		p.logger.Warn("scratch directory stays", "err", err)
 	}

@@ -17,7 +17,7 @@ const socketPlace = "/tmp"
 // converse opens the payload's socket. A payload can do without, so that what cannot
 // be had is said and no more.
 func (r *runner) converse() (end func()) {
-	c := session.Config{Dir: string(r.dir), Save: r.save, End: r.timeLeft, Logger: r.logger}
+	c := session.Config{Dir: string(r.dir), Save: r.save, End: r.timeLeft, Logger: r.logger, Socket: r.options.Socket}
 	if r.options.Isolation != nil {
 		c.Short, c.ShortSeen = r.dir.Temp(), socketPlace
 	}
@@ -25,7 +25,7 @@ func (r *runner) converse() (end func()) {
 	remove := ""
 	if err != nil && r.options.Isolation == nil {
 		if remove, err = os.MkdirTemp(socketPlace, "floe-"); err == nil {
-			c.Dir = remove
+			c.Dir, c.Socket = remove, nil
 			s, err = session.Open(c)
 		}
 	}

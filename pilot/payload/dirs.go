@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"floe/pilot/payload/session"
 	"floe/protocol"
 )
 
@@ -27,58 +28,77 @@ type Dirs struct {
 
 type keptDir struct {
 	dir     Dir
+	socket  *session.Socket
 	dataset protocol.DatasetID
 }
 
-// Make is MakeDir for an attempt of a dataset. A nil Dirs keeps nothing.
-func (k *Dirs) Make(path string, dataset protocol.DatasetID) (Dir, error) {
-	if old := k.take(dataset); old != "" {
-		if abs, err := filepath.Abs(path); err == nil && os.Rename(string(old), abs) == nil {
-			return Dir(abs), nil
-		}
-		_ = old.Remove() // else it goes with the pilot's own directory
+// Make is MakeDir for an attempt of a dataset. With the directory comes the socket that
+// Options.Socket takes. A nil Dirs keeps nothing.
+func (k *Dirs) Make(path string, dataset protocol.DatasetID) (Dir, *session.Socket, error) {
+	if k == nil {
+		d, err := MakeDir(path)
+		return d, nil, err
 	}
-	return MakeDir(path)
+	if old := k.take(dataset); old.dir != "" {
+		if abs, err := filepath.Abs(path); err == nil && os.Rename(string(old.dir), abs) == nil {
+			return Dir(abs), old.socket, nil
+		}
+		_ = old.remove() // else it goes with the pilot's own directory
+	}
+	d, err := MakeDir(path)
+	return d, new(session.Socket), err
 }
 
-func (k *Dirs) take(dataset protocol.DatasetID) Dir {
-	if k == nil {
-		return ""
-	}
+func (d *keptDir) remove() error {
+	d.socket.Close()
+	return d.dir.Remove()
+}
+
+func (k *Dirs) take(dataset protocol.DatasetID) (d keptDir) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	i := slices.IndexFunc(k.kept, func(d keptDir) bool { return d.dataset == dataset })
-	if i < 0 {
-		return ""
+	if i >= 0 {
+		d = k.kept[i]
+		k.kept = slices.Delete(k.kept, i, i+1)
 	}
-	dir := k.kept[i].dir
-	k.kept = slices.Delete(k.kept, i, i+1)
-	return dir
+	return d
 }
 
 // Remove keeps the directory of an attempt of which no process is left, if it is as
 // MakeDir made it, and deletes it otherwise.
-func (k *Dirs) Remove(d Dir, dataset protocol.DatasetID) error {
-	if k == nil || !d.isAsMade() {
-		return d.Remove()
+func (k *Dirs) Remove(d Dir, socket *session.Socket, dataset protocol.DatasetID) error {
+	old := keptDir{d, socket, dataset}
+	if k == nil || !d.isAsMade(socket) {
+		return old.remove()
 	}
 	k.mu.Lock()
-	k.kept = append(k.kept, keptDir{d, dataset})
-	var old Dir
-	if len(k.kept) > maxKeptDirs {
-		old = k.kept[0].dir
+	k.kept = append(k.kept, old)
+	full := len(k.kept) > maxKeptDirs
+	if full {
+		old = k.kept[0]
 		k.kept = slices.Delete(k.kept, 0, 1)
 	}
 	k.mu.Unlock()
-	if old == "" {
-		return nil
+	if full {
+		return old.remove()
 	}
-	return old.Remove()
+	return nil
 }
 
-// isAsMade tells whether the directory holds nothing but what MakeDir made, and a log,
-// which it empties. No link is followed.
-func (d Dir) isAsMade() bool {
+// Close ends what waits to be used again.
+func (k *Dirs) Close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range k.kept {
+		k.kept[i].socket.Close()
+	}
+	k.kept = nil
+}
+
+// isAsMade tells whether the directory holds nothing but what MakeDir made, its socket,
+// and a log, which it empties. No link is followed.
+func (d Dir) isAsMade(socket *session.Socket) bool {
 	root, names, ok := readDir(unix.AT_FDCWD, string(d))
 	if !ok {
 		return false
@@ -98,6 +118,11 @@ func (d Dir) isAsMade() bool {
 			empty++
 		case logName:
 			if !emptyFile(root, name) {
+				return false
+			}
+		case session.Name:
+			var st unix.Stat_t
+			if unix.Fstatat(root, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !socket.Is(&st) {
 				return false
 			}
 		default:
@@ -142,7 +167,7 @@ func readDir(at int, name string) (fd int, names []string, ok bool) {
 		buf := make([]byte, 2048)
 		for {
 			n, err := unix.ReadDirent(fd, buf)
-			if err != nil || len(names) > 4 {
+			if err != nil || len(names) > 5 {
 				break
 			}
 			if n == 0 {

@@ -1,13 +1,18 @@
 package payload
 
 import (
+	"bufio"
 	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
 
+	"floe/pilot/payload/session"
 	"floe/protocol"
 )
 
@@ -27,7 +32,7 @@ func TestADirectoryLeftAsItWasIsUsedAgain(t *testing.T) {
 	var dirs Dirs
 	made := func(name string, dataset protocol.DatasetID) Dir {
 		t.Helper()
-		d, err := dirs.Make(filepath.Join(root, name), dataset)
+		d, _, err := dirs.Make(filepath.Join(root, name), dataset)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +45,7 @@ func TestADirectoryLeftAsItWasIsUsedAgain(t *testing.T) {
 	}
 	log.Printf("secret")
 	points := filepath.Join(first.Temp(), "scratch", "attempts", "first") // as isolation makes them
-	if err := errors.Join(os.MkdirAll(points, 0o700), log.Close(), dirs.Remove(first, 1)); err != nil {
+	if err := errors.Join(os.MkdirAll(points, 0o700), log.Close(), dirs.Remove(first, nil, 1)); err != nil {
 		t.Fatal(err)
 	}
 	work := inode(t, first.Work())
@@ -64,8 +69,8 @@ func TestADirectoryLeftAsItWasIsUsedAgain(t *testing.T) {
 		t.Error("two attempts have it")
 	}
 	none := (*Dirs)(nil)
-	d, err := none.Make(filepath.Join(root, "alone"), 1)
-	if err = errors.Join(err, none.Remove(d, 1)); err != nil {
+	d, _, err := none.Make(filepath.Join(root, "alone"), 1)
+	if err = errors.Join(err, none.Remove(d, nil, 1)); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(string(d)); !errors.Is(err, os.ErrNotExist) {
@@ -105,14 +110,14 @@ func TestADirectoryThatAPayloadChangedIsNot(t *testing.T) {
 				t.Fatal(err)
 			}
 			var dirs Dirs
-			d, err := dirs.Make(filepath.Join(root, "first"), 1)
+			d, _, err := dirs.Make(filepath.Join(root, "first"), 1)
 			if err == nil {
 				err = errors.Join(os.WriteFile(d.LogPath(), []byte("log"), 0o600), change(d))
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := dirs.Remove(d, 1); err != nil {
+			if err := dirs.Remove(d, nil, 1); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := os.Lstat(string(d)); !errors.Is(err, os.ErrNotExist) {
@@ -122,5 +127,78 @@ func TestADirectoryThatAPayloadChangedIsNot(t *testing.T) {
 				t.Errorf("what a link led to is %q, %v", b, err)
 			}
 		})
+	}
+}
+
+// TestASocketIsUsedAgain with its directory, and what was said to one attempt is not
+// known to the next.
+func TestASocketIsUsedAgain(t *testing.T) {
+	root := t.TempDir()
+	var dirs Dirs
+	defer dirs.Close()
+	logger := slog.New(slog.DiscardHandler)
+	open := func(name string) (Dir, *session.Socket, *session.Session) {
+		t.Helper()
+		d, socket, err := dirs.Make(filepath.Join(root, name), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := session.Open(session.Config{Dir: string(d), Socket: socket, Logger: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Begin(map[string]any{"attempt": name})
+		return d, socket, s
+	}
+	say := func(path, line string) string {
+		t.Helper()
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, line+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	d, socket, s := open("first")
+	if got := say(s.Path(), "statistic set a 1"); got != "ok\n" {
+		t.Fatalf("the first attempt is answered %q", got)
+	}
+	lasting, err := net.Dial("unix", s.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lasting.Close()
+	s.Close()
+	if _, err := bufio.NewReader(lasting).ReadString('\n'); err == nil {
+		t.Error("a connection to the first attempt goes on")
+	}
+	node := inode(t, s.Path())
+	if err := dirs.Remove(d, socket, 1); err != nil {
+		t.Fatal(err)
+	}
+	d, socket, s = open("second")
+	if inode(t, s.Path()) != node {
+		t.Error("the second attempt has another socket")
+	}
+	if got := say(s.Path(), "attempt attempt"); got != "ok second\n" {
+		t.Errorf("the second attempt is answered %q", got)
+	}
+	if said := s.End(); len(said) != 0 {
+		t.Errorf("the second attempt is told to have said %v", said)
+	}
+	s.Close()
+	// Another file in the socket's place is not taken for it.
+	if err := errors.Join(os.Remove(s.Path()), syscall.Mknod(s.Path(), syscall.S_IFSOCK|0o600, 0), dirs.Remove(d, socket, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(string(d)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory with another socket is kept: %v", err)
 	}
 }

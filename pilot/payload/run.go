@@ -77,6 +77,8 @@ type Options struct {
 	// empty does without. Session hears of the attempt's socket, before the first module.
 	Tool    string
 	Session func(*session.Session)
+	// Socket is that of the attempt's directory, see Dirs; nil makes one.
+	Socket *session.Socket
 	// End is when the batch slot is over: no payload lives longer. Zero is not known.
 	End time.Time
 	// Saved receives the checkpoints of the task, one after another, while the payload

@@ -55,15 +55,16 @@ func benchmarkTask(b *testing.B, isolated bool) {
 	root := b.TempDir()
 	var dirs Dirs
 	for i := 0; b.Loop(); i++ {
-		dir, err := dirs.Make(filepath.Join(root, strconv.Itoa(i)), 1)
+		dir, socket, err := dirs.Make(filepath.Join(root, strconv.Itoa(i)), 1)
 		if err != nil {
 			b.Fatal(err)
 		}
+		o.Socket = socket
 		task := Task{Trays: []Tray{{Modules: []Module{{Src: "/bin/true"}}}}}
 		if out := Run(context.Background(), task, Limits{}, dir, o); out.Evidence != "" {
 			b.Fatal(out.Evidence)
 		}
-		if err := dirs.Remove(dir, 1); err != nil {
+		if err := dirs.Remove(dir, socket, 1); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -39,6 +39,9 @@ type Config struct {
 	// Dir is where the socket is made; if its path is too long for one, it is made in
 	// Short, which payloads see as ShortSeen.
 	Dir, Short, ShortSeen string
+	// Socket is used again, where it is there from an earlier session of this directory,
+	// and left for a later one; nil makes one, and removes it in the end.
+	Socket *Socket
 	// End is when the payload's time is over; false where nothing limits it. Nil is
 	// no limit.
 	End func() (time.Time, bool)
@@ -93,8 +96,16 @@ func Open(c Config) (*Session, error) {
 		return nil, fmt.Errorf("socket %s: a path of %d bytes, limit %d", seen, len(seen), maxPath)
 	}
 	s := &Session{config: c, path: seen, file: filepath.Join(dir, filepath.Base(seen)), connections: map[*connection]bool{}}
-	if err := s.listen(dir); err != nil {
-		return nil, fmt.Errorf("socket %s: %w", s.file, err)
+	if dir != c.Dir {
+		s.config.Socket = nil // it is among the payload's own files
+	}
+	if s.config.Socket != nil {
+		s.listener = s.config.Socket.listener
+	}
+	if s.listener == nil {
+		if err := s.listen(dir); err != nil {
+			return nil, fmt.Errorf("socket %s: %w", s.file, err)
+		}
 	}
 	s.serving.Go(s.accept)
 	return s, nil
@@ -114,22 +125,37 @@ func (s *Session) listen(dir string) error {
 		return err
 	}
 	s.listener.SetUnlinkOnClose(false) // the name is of a descriptor that is closed then
-	return os.Chmod(s.file, 0o600)
+	if err := os.Chmod(s.file, 0o600); err != nil {
+		return err
+	}
+	if s.config.Socket != nil {
+		s.config.Socket.bound(s.listener, s.file)
+	}
+	return nil
 }
 
 // Path is the socket as payloads see it: FLOE_SOCKET.
 func (s *Session) Path() string { return s.path }
 
-// Close ends all connections and removes the socket.
+// Close ends all connections and removes the socket, or leaves it for another session,
+// with nobody waiting at it.
 func (s *Session) Close() {
 	s.mu.Lock()
 	s.closed = true
-	_ = s.listener.Close()
+	if s.config.Socket != nil {
+		_ = s.listener.SetDeadline(time.Unix(1, 0))
+	} else {
+		_ = s.listener.Close()
+	}
 	for c := range s.connections {
 		_ = c.Close()
 	}
 	s.mu.Unlock()
 	s.serving.Wait()
+	if s.config.Socket != nil {
+		s.config.Socket.sendAway()
+		return
+	}
 	_ = os.Remove(s.file) // else it goes with its directory
 }
 
@@ -172,7 +198,7 @@ func (s *Session) Progress() (protocol.Progress, bool) {
 func (s *Session) accept() {
 	for {
 		c, err := s.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if err != nil {
