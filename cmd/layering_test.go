@@ -26,6 +26,7 @@ var layers = []struct {
 
 	{"protocol/spool", []string{"protocol"}, "a file per report"},
 	{"protocol/sitelog", []string{"protocol"}, "pilots write it, passes and people of the site read it"},
+	{"protocol/wiretest", []string{"protocol"}, "recorded messages of versions, for tests"},
 
 	{"protocol/software", []string{"protocol"}, "whose signature is believed, the same for all who use software"},
 

@@ -93,3 +93,20 @@ func TestContainersOfTrays(t *testing.T) {
 		t.Errorf("projects %+v, want el9 1", uses)
 	}
 }
+
+// Whatever a container says, it names one image or is refused.
+func FuzzParseImage(f *testing.F) {
+	for _, text := range []string{"", "/", "/cvmfs/cms.cern.ch/el9", "el9", "el9/1.0", "docker://debian", "a//b", "/a/../b", " el9 ", "el9/1/2"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		image, err := ParseImage(text)
+		switch {
+		case err != nil || image == nil:
+		case image.Path != "" && (image.Path[0] != '/' || strings.Contains(image.Path, "/../") || image.Project != (ExpandedProject{})):
+			t.Errorf("ParseImage(%q) = %+v", text, image)
+		case image.Path == "" && image.Project.Name == "":
+			t.Errorf("ParseImage(%q) names nothing", text)
+		}
+	})
+}
