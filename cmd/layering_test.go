@@ -24,6 +24,7 @@ var layers = []struct {
 	{"protocol/steering", []string{"protocol", "protocol/steering/expr"}, "a plan speaks of requirements"},
 	{"protocol/transport", []string{"protocol"}, "errors and identities on the wire"},
 
+	{"protocol/errand", nil, "files in a directory, whatever they are for"},
 	{"protocol/spool", []string{"protocol"}, "a file per report"},
 	{"protocol/sitelog", []string{"protocol"}, "pilots write it, passes and people of the site read it"},
 	{"protocol/wiretest", []string{"protocol"}, "recorded messages of versions, for tests"},
@@ -48,9 +49,9 @@ var layers = []struct {
 	{"pilot/hardware", []string{"protocol"}, "measures what protocol.Resources says"},
 	{"pilot/payload", []string{"protocol", "protocol/steering", "protocol/steering/expr", "pilot/library", "pilot/payload/session"}, "runs what the document expands to"},
 	{"pilot/payload/session", []string{"protocol"}, "payloads speak of statistics and progress as reports and exchanges do"},
-	{"pilot/stage", []string{"protocol", "cache"}, "inputs come through the cache"},
+	{"pilot/stage", []string{"protocol", "protocol/errand", "cache"}, "inputs come through the cache, or by an errand of a process with a way out"},
 	{"pilot/library", []string{"protocol", "cache", "cache/pack", "pilot/stage"}, "predefined modules move files and unpack archives as the pilot does"},
-	{"pilot", []string{"protocol", "protocol/sitelog", "protocol/software", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
+	{"pilot", []string{"protocol", "protocol/errand", "protocol/sitelog", "protocol/software", "protocol/spool", "protocol/steering", "protocol/transport", "cache", "pilot/hardware", "pilot/payload", "pilot/payload/session", "pilot/stage"}, "puts one pilot together"},
 
 	{"glidein/batch", []string{"protocol"}, "the plugin contract speaks of launch leases and resources"},
 	{"glidein/batch/local", []string{"protocol", "glidein/batch"}, "one batch system"},

@@ -158,10 +158,12 @@ type System struct {
 	// Relay is the address, host:port, of the site's relay for nodes without a way out,
 	// which passes start and watch on this machine; empty wants none. RelayListen is where
 	// it listens, by default its port on all interfaces, and RelayStorage are addresses of
-	// storage that pilots reach through it.
+	// storage that pilots reach through it: by tunnels, or by files in RelayStage, a
+	// directory on a file system that the nodes share with this machine.
 	Relay        string   `toml:"relay"`
 	RelayListen  string   `toml:"relay_listen"`
 	RelayStorage []string `toml:"relay_storage"`
+	RelayStage   string   `toml:"relay_stage"`
 	// Idle is how long a pilot waits without work before it leaves.
 	Idle Duration `toml:"idle"`
 	// Isolation is whether payloads get namespaces of their own: auto (where a node

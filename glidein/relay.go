@@ -83,10 +83,11 @@ func RelayListen(address string) string {
 type Relay struct {
 	// Directory is the site's, Program the floe that is started.
 	Directory, Program string
-	// Address is where pilots reach the relay; empty wants none. Listen and Storage are
-	// what it is started with.
+	// Address is where pilots reach the relay; empty wants none. Listen, Storage and Stage
+	// are what it is started with.
 	Address, Listen string
 	Storage         []string
+	Stage           string
 	// Version is the one that must run.
 	Version string
 	Logger  *slog.Logger
@@ -144,7 +145,7 @@ func (r *Relay) watch(ctx context.Context) (string, error) {
 }
 
 func (r *Relay) wanted(s *relay.Status) bool {
-	return s.Version == r.Version && s.Address == r.Address && s.Listen == r.listen() && slices.Equal(s.Storage, r.Storage)
+	return s.Version == r.Version && s.Address == r.Address && s.Listen == r.listen() && slices.Equal(s.Storage, r.Storage) && s.Stage == r.Stage
 }
 
 func (r *Relay) listen() string {
@@ -290,6 +291,9 @@ func (r *Relay) start(ctx context.Context) error {
 	for _, a := range r.Storage {
 		args = append(args, "--storage", a)
 	}
+	if r.Stage != "" {
+		args = append(args, "--stage", r.Stage)
+	}
 	c := exec.Command(r.Program, args...) //nolint:noctx // it outlives the pass
 	c.Args[0] = "floe"
 	c.Stdout, c.Stderr, c.Dir = out, out, r.Directory
@@ -332,7 +336,7 @@ const launchLife = 72 * time.Hour
 func (p *Pass) relay() *Relay {
 	s := &p.Config.System
 	return &Relay{
-		Directory: p.Config.Directory, Program: p.Program, Address: s.Relay, Listen: s.RelayListen, Storage: s.RelayStorage,
+		Directory: p.Config.Directory, Program: p.Program, Address: s.Relay, Listen: s.RelayListen, Storage: s.RelayStorage, Stage: s.RelayStage,
 		Version: protocol.Version, Logger: p.Logger,
 	}
 }
@@ -379,19 +383,25 @@ func (s *System) relayArgs() []string {
 	for _, a := range s.RelayStorage {
 		args = append(args, "--relay-storage", a)
 	}
+	if s.RelayStage != "" {
+		args = append(args, "--relay-stage", s.RelayStage)
+	}
 	return args
 }
 
 // checkRelay says what is wrong with the relay's keys.
 func (s *System) checkRelay(say func(format string, args ...any)) {
-	if s.Relay == "" && (s.RelayListen != "" || len(s.RelayStorage) > 0) {
-		say("system.relay: not set, but relay_listen or relay_storage is: want host:port by which the nodes reach this machine")
+	if s.Relay == "" && (s.RelayListen != "" || len(s.RelayStorage) > 0 || s.RelayStage != "") {
+		say("system.relay: not set, but relay_listen, relay_storage or relay_stage is: want host:port by which the nodes reach this machine")
 	}
 	if err := transport.CheckAddress(s.Relay); s.Relay != "" && err != nil {
 		say("system.relay: %v by which the nodes reach this machine, such as head.example.org:4490", err)
 	}
 	if _, _, err := net.SplitHostPort(s.RelayListen); s.RelayListen != "" && err != nil {
 		say("system.relay_listen %q: want host:port, or :port for all of this machine's addresses", s.RelayListen)
+	}
+	if s.RelayStage != "" && (!filepath.IsAbs(s.RelayStage) || len(s.RelayStorage) == 0) {
+		say("system.relay_stage %q: want an absolute path, and relay_storage that says what may be reached", s.RelayStage)
 	}
 	for _, a := range s.RelayStorage {
 		if err := transport.CheckAddress(a); err != nil {

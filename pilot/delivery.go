@@ -95,7 +95,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 func (p *Pilot) mover(lease *protocol.Lease) *stage.Mover {
 	m := &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Temp: p.scratch, Logger: p.logger}
 	if l, ok := p.link.(*Link); ok {
-		m.HTTP = l.Storage()
+		m.HTTP, m.Errands = l.Storage(), l.Errands()
 	}
 	return m
 }

@@ -28,6 +28,7 @@ type Link struct {
 	enroler *transport.Client
 	logger  *slog.Logger
 	storage *http.Client // for files; see Storage
+	stage   string       // LinkConfig.RelayStage
 
 	mu   sync.Mutex
 	cert *tls.Certificate // guarded by mu
@@ -48,6 +49,9 @@ type LinkConfig struct {
 	// of storage, host:port, that are reached through it where there is no other way out.
 	Relay        *transport.RelayPass
 	RelayStorage []string
+	// RelayStage is the directory by which the relay moves files in place of tunnels, on a
+	// file system that it shares with this node; empty is none.
+	RelayStage string
 	// Elsewhere returns addresses of coordinators that the site knows, for when nobody
 	// answers at those that the pilot knows; nil knows none.
 	Elsewhere func() []string
@@ -60,7 +64,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{id: protocol.NewPilotID(), ticket: c.Ticket, key: key, logger: c.Logger}
+	l := &Link{id: protocol.NewPilotID(), ticket: c.Ticket, key: key, logger: c.Logger, stage: c.RelayStage}
 	base := transport.ClientConfig{
 		Cluster: c.Ticket.Cluster, Addresses: c.Ticket.Addresses, Pins: []protocol.Digest{c.Ticket.Pin},
 		Proxy: c.Proxy, Relay: c.Relay, Elsewhere: c.Elsewhere, DialTCP: c.DialTCP, DialUDP: c.DialUDP, DisableQUIC: c.DisableQUIC, UserAgent: "floe-pilot/" + protocol.Version, Logger: c.Logger,

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"floe/pilot/stage"
+	"floe/protocol/errand"
 	"floe/protocol/transport"
 )
 
@@ -31,6 +33,18 @@ func SiteAddresses(file string) []string {
 		return nil
 	}
 	return kept.Addresses
+}
+
+// Errands are how files are moved where the site's relay is the only way out and has a
+// directory for them; nil without.
+func (l *Link) Errands() *stage.Errands {
+	if l.stage == "" {
+		return nil
+	}
+	return &stage.Errands{Desk: errand.Desk{Dir: l.stage}, Wanted: func() bool {
+		rung, _ := l.Way()
+		return rung == transport.RungRelay
+	}}
 }
 
 // Storage is the client for files at http and https: it goes through the site's relay

@@ -88,6 +88,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&o.siteCache, "site-cache", "", "address of the site's cache, https://host:port")
 	f.StringVar(&o.relayFile, "relay-file", "", "file with the pass for the site's relay, readable by its owner alone")
 	f.StringSliceVar(&o.relayStorage, "relay-storage", nil, "host:port of storage to reach through the site's relay where there is no other way out")
+	f.StringVar(&o.relayStage, "relay-stage", "", "directory on a file system shared with the site's relay, which moves files of storage by it where there is no other way out")
 	f.StringVar(&o.siteAddresses, "site-addresses", "", "file in which the site's passes keep the coordinators' addresses, for when all have moved")
 	f.IntVar(&o.cores, "cores", 0, "offer at most so many cores")
 	f.Int64Var(&o.memory, "memory", 0, "offer at most so much memory, in bytes")
@@ -118,7 +119,7 @@ type options struct {
 	cores                                                                int
 	tags, hide, writable, publishers, cacheFrom, system, policies        []string
 	cacheShare                                                           bool
-	siteCache, relayFile, siteAddresses, siteLog                         string
+	siteCache, relayFile, relayStage, siteAddresses, siteLog             string
 	relayStorage                                                         []string
 	gpuTest                                                              string
 	cards                                                                []string
@@ -142,7 +143,7 @@ func (o *options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	link := pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, RelayStorage: o.relayStorage}
+	link := pilot.LinkConfig{Ticket: ticket, DisableQUIC: o.tcp, Proxy: http.ProxyFromEnvironment, RelayStorage: o.relayStorage, RelayStage: o.relayStage}
 	hide := append([]string{o.ticketFile}, o.hide...)
 	if o.relayFile != "" {
 		hide = append(hide, o.relayFile)
@@ -153,6 +154,9 @@ func (o *options) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.relayFile, err)
 		}
+	}
+	if o.relayStage != "" {
+		hide = append(hide, o.relayStage)
 	}
 	if o.siteAddresses != "" {
 		link.Elsewhere = func() []string { return pilot.SiteAddresses(o.siteAddresses) }

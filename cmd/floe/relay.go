@@ -9,19 +9,24 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"floe/glidein"
 	"floe/glidein/relay"
+	"floe/pilot/stage"
 	"floe/protocol"
+	"floe/protocol/errand"
 	"floe/protocol/transport"
 
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 func relayCommand() *cobra.Command {
@@ -37,6 +42,7 @@ func relayCommand() *cobra.Command {
 	f.String("address", "", "host:port by which pilots reach it")
 	f.String("listen", "", "host:port to listen on; default: the port of --address on all interfaces")
 	f.StringSlice("storage", nil, "host:port of storage that pilots may reach, too")
+	f.String("stage", "", "directory on a file system shared with the nodes, by which files of --storage are moved in place of tunnels")
 	f.String("max-bytes", "1TB", "what may pass for one pilot job, both ways together")
 	f.String("log-file", "", "file to write to, of 1 MB at most and one before it; default: standard error")
 	f.String("log-level", "info", "debug, info, warn or error")
@@ -54,7 +60,7 @@ func serveRelay(c *cobra.Command) error {
 	if err := most.UnmarshalText([]byte(text("max-bytes"))); err != nil || most == 0 {
 		return usageErrorf("max bytes %q: want such as 1TB", text("max-bytes"))
 	}
-	status := relay.Status{Version: protocol.Version, Address: text("address"), Listen: text("listen"), PID: os.Getpid(), Started: time.Now()}
+	status := relay.Status{Version: protocol.Version, Address: text("address"), Listen: text("listen"), Stage: text("stage"), PID: os.Getpid(), Started: time.Now()}
 	status.Storage, _ = f.GetStringSlice("storage")
 	if err := transport.CheckAddress(status.Address); err != nil {
 		return usageErrorf("--address: %v, by which pilots reach the relay", err)
@@ -120,7 +126,51 @@ func runRelay(ctx context.Context, dir string, status relay.Status, most protoco
 	})
 	logger.Info("relay serves", "address", status.Address, "listen", l.Addr().String(), "storage", status.Storage)
 	defer logger.Info("relay has ended")
-	return server.Run(ctx, l)
+	if status.Stage == "" {
+		return server.Run(ctx, l)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx, l) })
+	g.Go(func() error { return relayErrands(&status, logger).Run(ctx) })
+	return g.Wait()
+}
+
+// errandsAtOnce is how many files a relay moves at once.
+const errandsAtOnce = 16
+
+// relayErrands moves files of the listed storage, and no others, wherever a redirect
+// leads.
+func relayErrands(status *relay.Status, logger *slog.Logger) *errand.Doer {
+	allowed := func(u *url.URL) error {
+		if address := storageAddress(u); !slices.Contains(status.Storage, address) {
+			return fmt.Errorf("%.100q is no storage that this site lists", address)
+		}
+		return nil
+	}
+	const mostRedirects = 5
+	mover := &stage.Mover{Logger: logger, Temp: status.Stage, HTTP: &http.Client{
+		CheckRedirect: func(r *http.Request, before []*http.Request) error {
+			if len(before) > mostRedirects {
+				return fmt.Errorf("more than %d redirects", mostRedirects)
+			}
+			return allowed(r.URL)
+		},
+	}}
+	return &errand.Doer{
+		Desk: errand.Desk{Dir: status.Stage}, AtOnce: errandsAtOnce, Logger: logger,
+		Do: func(ctx context.Context, r errand.Request, in io.Reader, out io.Writer) errand.Answer {
+			return mover.RunErrand(ctx, r, in, out, allowed)
+		},
+	}
+}
+
+// storageAddress is where a URL leads, with its port.
+func storageAddress(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443", "gsiftp": "2811"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 // siteAddresses are the coordinators' addresses as the site's passes keep them in a

@@ -138,7 +138,7 @@ func TestSystemRelay(t *testing.T) {
 	}()
 	site.joinSiteAs("here", 1, 2, "", fmt.Sprintf("relay = %q\nrelay_storage = [%q]", at, store))
 	w.arrive("relay", "quic "+n.port("core", 4433), "tcp "+n.port("core", 4433))
-	id := w.submit(fmt.Sprintf(`version: 3
+	document := fmt.Sprintf(`version: 3
 tasks:
   - name: stage
     requirements: {cpu: 1, memory: 0.1, disk: 0.1, time: 0.1}
@@ -149,15 +149,20 @@ tasks:
             data:
               - {type: permanent, movement: input, local: in, remote: "http://%[1]s/in"}
               - {type: permanent, movement: output, local: out, remote: "http://%[1]s/out"}
-`, store), 1)
-	if code := w.finish(id); code != exitOK {
-		t.Fatalf("wait: exit %d, want 0\n%s", code, w.story())
+`, store)
+	staged := func() {
+		t.Helper()
+		if code := w.finish(w.submit(document, 1)); code != exitOK {
+			t.Fatalf("wait: exit %d, want 0\n%s", code, w.story())
+		}
+		files.mu.Lock()
+		defer files.mu.Unlock()
+		if got := files.files["/out"]; got != "brought from far\nbrought from far\n" || len(files.files) != 2 {
+			t.Errorf("storage holds %q", files.files)
+		}
+		delete(files.files, "/out")
 	}
-	files.mu.Lock()
-	if got := files.files["/out"]; got != "brought from far\nbrought from far\n" {
-		t.Errorf("storage holds %q", got)
-	}
-	files.mu.Unlock()
+	staged()
 
 	// A relay that dies is started by the next pass, and the same pilots go on.
 	first := relayPID(site)
@@ -165,16 +170,23 @@ tasks:
 	w.until("the relay runs again", func() bool { pid := relayPID(site); return pid > 0 && pid != first })
 	w.arrive("relay")
 
-	// One that is told otherwise is another one.
+	// One that is told otherwise is another one: files go by a directory now.
 	second := relayPID(site)
 	site.configure(func(text string) string {
-		return strings.Replace(text, "relay_storage = ["+fmt.Sprintf("%q", store)+"]", "relay_storage = []", 1)
+		return strings.Replace(text, "relay_storage = ", fmt.Sprintf("relay_stage = %q\nrelay_storage = ", filepath.Join(w.dir, "stage")), 1)
 	})
 	w.until("the relay was replaced", func() bool { pid := relayPID(site); return pid > 0 && pid != second })
+	site.endPilots()
+	staged()
+	if text, err := os.ReadFile(filepath.Join(site.site, "relay.log")); err != nil || !strings.Contains(string(text), "verb=put") {
+		t.Errorf("the relay has run no errand: %v\n%s", err, text)
+	}
+	if left, err := filepath.Glob(filepath.Join(w.dir, "stage", "*")); err != nil || len(left) != 0 {
+		t.Errorf("left in the directory: %q, %v", left, err)
+	}
 
 	// One that nobody wants ends.
-	site.configure(func(text string) string { return strings.Replace(text, "relay = ", "#relay = ", 1) })
-	site.configure(func(text string) string { return strings.Replace(text, "relay_storage = ", "#relay_storage = ", 1) })
+	site.configure(func(text string) string { return strings.ReplaceAll(text, "\nrelay", "\n#relay") })
 	w.until("the relay has ended", func() bool { return relayPID(site) == 0 })
 	for _, name := range []string{"relay.log", "relay.key"} {
 		if info, err := os.Stat(site.site + "/" + name); err != nil || info.Mode().Perm() != 0o600 {

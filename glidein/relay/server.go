@@ -42,11 +42,12 @@ type Config struct {
 // Status is what a relay says of itself.
 type Status struct {
 	Version string `json:"version"`
-	// Address is where pilots reach the relay; with Listen and Storage it is what the
-	// relay was started with.
+	// Address is where pilots reach the relay; with Listen, Storage and Stage it
+	// is what the relay was started with.
 	Address string    `json:"address"`
 	Listen  string    `json:"listen"`
 	Storage []string  `json:"storage,omitempty"`
+	Stage   string    `json:"stage,omitempty"`
 	Host    string    `json:"host"`
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`

@@ -27,6 +27,9 @@ type Blobs interface {
 type Mover struct {
 	// HTTP is the client for http and https; nil is http.DefaultClient.
 	HTTP *http.Client
+	// Errands, where they are wanted, move all files but those of the machine and the blob
+	// store; nil does without.
+	Errands *Errands
 	// Blobs is nil without a coordinator: then blob: URLs are not supported.
 	Blobs Blobs
 	// Cache is nil without one.
@@ -239,6 +242,7 @@ func (m *Mover) scheme(address string) (scheme, *url.URL, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
+	var s scheme
 	switch u.Scheme {
 	case "file":
 		return fileScheme{}, u, nil
@@ -247,11 +251,16 @@ func (m *Mover) scheme(address string) (scheme, *url.URL, error) {
 		if client == nil {
 			client = http.DefaultClient
 		}
-		return httpScheme{client}, u, nil
+		s = httpScheme{client}
 	case "gsiftp":
-		return gridScheme{m.Temp}, u, nil
+		s = gridScheme{m.Temp}
+	default:
+		return nil, nil, fmt.Errorf("%w: %s: want a file, http, https or gsiftp URL", ErrUnsupported, redact(address))
 	}
-	return nil, nil, fmt.Errorf("%w: %s: want a file, http, https or gsiftp URL", ErrUnsupported, redact(address))
+	if m.Errands != nil && m.Errands.Wanted() {
+		s = errandScheme{m.Errands.Desk}
+	}
+	return s, u, nil
 }
 
 // Output is a file an attempt leaves.
