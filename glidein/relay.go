@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -90,7 +89,6 @@ type Relay struct {
 	Stage           string
 	// Version is the one that must run.
 	Version string
-	Logger  *slog.Logger
 }
 
 // relayWithin is how long a relay may take to answer, to begin and to end.
@@ -337,7 +335,7 @@ func (p *Pass) relay() *Relay {
 	s := &p.Config.System
 	return &Relay{
 		Directory: p.Config.Directory, Program: p.Program, Address: s.Relay, Listen: s.RelayListen, Storage: s.RelayStorage, Stage: s.RelayStage,
-		Version: protocol.Version, Logger: p.Logger,
+		Version: protocol.Version,
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"floe/glidein/batch/sge"
 	"floe/glidein/batch/slurm"
 	"floe/glidein/batch/ssh"
+	"floe/pilot"
 	"floe/protocol"
 	"floe/protocol/software"
 	"floe/protocol/spool"
@@ -344,6 +345,8 @@ func openSite(dir string, logger *slog.Logger) (*siteLink, error) {
 	s.Client, err = transport.NewClient(transport.ClientConfig{
 		Cluster: s.known.Cluster, Door: transport.DoorSite, Addresses: s.known.Addresses, Pins: []protocol.Digest{s.known.Pin},
 		Certificate: func() (*tls.Certificate, error) { return s.cert.Load(), nil }, Proxy: http.ProxyFromEnvironment,
+		// For what runs for long beside the passes, which keep them.
+		Elsewhere: func() []string { return pilot.SiteAddresses(filepath.Join(dir, siteClusterFile)) },
 		UserAgent: "floe-glidein/" + protocol.Version, Logger: logger,
 	})
 	return s, err

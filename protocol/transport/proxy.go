@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -87,8 +88,8 @@ func proxyOf(find func(*http.Request) (*url.URL, error), address string) (*url.U
 		return nil, nil
 	}
 	u, err := find(&http.Request{URL: &url.URL{Scheme: "https", Host: address}})
-	if err != nil {
-		return nil, fmt.Errorf("https_proxy: %w", err)
+	if err != nil { // without its text, which may hold a password: it is told to others
+		return nil, errors.New("https_proxy: not the URL of a proxy")
 	}
 	if u != nil && u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("https_proxy %s: scheme %q, want http or https", u.Host, u.Scheme)
