@@ -61,7 +61,7 @@ func (t Tool) Run(ctx context.Context, stdin io.Reader, name string, args ...str
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = 2 * time.Second
 	err := c.Run()
-	a := &Answer{Command: strings.Join(append([]string{name}, args...), " "), Stdout: out.Bytes(), Stderr: errout.Bytes()}
+	a := &Answer{Command: strings.Join(append([]string{name}, args...), " "), Stdout: out.kept.Bytes(), Stderr: errout.kept.Bytes()}
 	var exit *exec.ExitError
 	switch {
 	case out.over || errout.over:
@@ -122,21 +122,22 @@ func shorten(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// capped is a buffer that ends the command when it is full.
+// capped is a buffer that ends the command when it is full. The buffer is not
+// embedded: io.Copy would fill it by its own ReadFrom, past the limit.
 type capped struct {
-	bytes.Buffer
+	kept  bytes.Buffer
 	limit int
 	over  bool
 	full  func()
 }
 
 func (c *capped) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > c.limit {
+	if c.kept.Len()+len(p) > c.limit {
 		if !c.over {
 			c.over = true
 			c.full()
 		}
 		return len(p), nil
 	}
-	return c.Buffer.Write(p)
+	return c.kept.Write(p)
 }

@@ -126,6 +126,14 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
+// TestAnswerWithoutEnd is ended, with what it has started.
+func TestAnswerWithoutEnd(t *testing.T) {
+	s := newSystem(t, script(t, good+"yes | yes\n"))
+	if entries, err := s.Status(t.Context(), nil); !errors.Is(err, batch.ErrTransient) || len(entries) != 0 || !strings.Contains(err.Error(), "more than 64 MiB") {
+		t.Errorf("status that never ends: %v, %v; want ErrTransient that says how much is too much", entries, err)
+	}
+}
+
 // TestRequest is what a plugin reads, to the letter.
 func TestRequest(t *testing.T) {
 	dir := t.TempDir()
