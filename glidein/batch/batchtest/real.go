@@ -5,12 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/gofrs/flock"
 )
 
 // Start starts a real batch system with scripts/batch-systems/NAME.sh, sets what
 // its tools need in the environment, and stops it with the test. Where the script
 // cannot work (no root, no packages), the test is skipped and says why;
-// FLOE_TEST_BATCH=NAME,NAME makes that a failure.
+// FLOE_TEST_BATCH=NAME,NAME makes that a failure. Packages that are tested at the
+// same time have it one after the other.
 func Start(t T, name string) {
 	t.Helper()
 	must := false
@@ -31,6 +34,11 @@ func Start(t T, name string) {
 		}
 		return out
 	}
+	lock := flock.New(filepath.Join(os.TempDir(), "floe-test-"+name+".lock"))
+	if err := lock.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Unlock() }) // it falls with the process, too
 	t.Cleanup(func() { run("stop") })
 	run("start")
 	for line := range strings.Lines(string(run("env"))) {
