@@ -108,6 +108,17 @@ func (c *Config) Validate() error {
 	return errors.Join(all...)
 }
 
+// validatePilots checks what pilot jobs need of a queue. Jobs that are submitted
+// without pilots ask for what their tasks say.
+func (c *Config) validatePilots() (err error) {
+	for _, q := range c.InUse() {
+		if q.Type == "condor" && (q.Memory == 0 || q.Disk == 0) {
+			err = errors.Join(err, fmt.Errorf("%s: HTCondor gives a job that does not ask as little as its script needs, 2MB of disk: say memory and disk of a pilot job", q.Section()))
+		}
+	}
+	return err
+}
+
 // validateQueues checks the queues and the caps over them.
 func (c *Config) validateQueues(say func(string, ...any)) {
 	for key, n := range map[string]int{"max_pilots": c.Site.MaxPilots, "max_queued": c.Site.MaxQueued, "per_pass": c.Site.PerPass} {
@@ -168,9 +179,6 @@ func (q *Queue) validate(common *Queue, say func(string, ...any)) {
 		if strings.ContainsAny(d, "\n\r\x00") {
 			say("directives %q: a directive is one line", d)
 		}
-	}
-	if q.Type == "condor" && (q.Memory == 0 || q.Disk == 0) {
-		say("memory and disk: HTCondor gives a job that does not ask as little as its script needs, 2MB of disk: say how much a pilot gets")
 	}
 	if g := q.SGE; g != common.SGE && q.Type != "sge" {
 		say("sge: the queue is of the type %q", q.Type)

@@ -29,7 +29,7 @@ func LoadConfig(file string) (*Config, error) {
 		return nil, err
 	}
 	c.fill(filepath.Dir(abs))
-	return c, c.Validate()
+	return c, errors.Join(c.Validate(), c.validatePilots())
 }
 
 // readConfig reads the file twice where it has several queues: their names and what

@@ -120,7 +120,7 @@ func TestConfigMistakes(t *testing.T) {
 		"site cache":    {"[queue]\ntype = \"local\"\n[system]\npilot=\"PILOT\"\nsite_cache=\"head:4480\"\n", "https://host:port"},
 		"other's words": {"[queue]\ntype = \"slurm\"\n[queue.sge]\ngpu=\"gpu\"\n[system]\npilot=\"PILOT\"\n", `queue.sge: the queue is of the type "slurm"`},
 		"a dialect":     {"[queue]\ntype = \"pbs\"\n[queue.pbs]\ndialect=\"maui\"\n[system]\npilot=\"PILOT\"\n", "openpbs or torque"},
-		"no disk":       {"[queue]\ntype = \"condor\"\nmemory = \"2GB\"\n[system]\npilot=\"PILOT\"\n", "queue.memory and disk: HTCondor"},
+		"no disk":       {"[queue]\ntype = \"condor\"\nmemory = \"2GB\"\n[system]\npilot=\"PILOT\"\n", "queue: HTCondor gives"},
 		"two names":     {"[queue]\ntype = \"sge\"\n[queue.sge]\nparallel_environment=\"smp 2\"\n[system]\npilot=\"PILOT\"\n", "queue.sge.parallel_environment"},
 		"a queue's key": {"[queue]\ntype = \"local\"\n[queues.gpu]\nmemry = \"2GB\"\n", `site.toml:4:1: unknown key "queues.gpu.memry"; did you mean "queues.gpu.memory"?`},
 		"a section":     {"[queu]\ntype = \"local\"\n", `site.toml:1:2: unknown section "queu"; did you mean [queue]?`},

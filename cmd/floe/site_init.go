@@ -300,6 +300,9 @@ func (w *wizard) shape(q *chosen) error {
 	if part := memoryPart(&q.found, q.Cores); part > 0 {
 		memory = sizeText(part)
 	}
+	if q.Type == "condor" { // it gives next to nothing to who does not ask
+		memory, q.Disk = cmp.Or(memory, fmt.Sprintf("%dGB", 2*q.Cores)), glidein.Size(10*protocol.GB)
+	}
 	if q.Memory = glidein.Size(w.memory); q.Memory == 0 {
 		err = w.until("memory of one, empty for what the batch system gives", memory, func(text string) error {
 			if text == "" {
@@ -377,7 +380,11 @@ func (w *wizard) write(queues []chosen) ([]byte, error) {
 			tomlLine(&b, "gpus", q.GPUs, "")
 		}
 		tomlLine(&b, "walltime", shortSpan(time.Duration(q.Walltime)), "")
-		b.WriteString("# disk = \"20GB\"              # say it, so that no pilot comes that is too small\n")
+		if q.Disk > 0 {
+			tomlLine(&b, "disk", sizeText(q.Disk), "change it to what tasks here want")
+		} else {
+			b.WriteString("# disk = \"20GB\"              # say it, so that no pilot comes that is too small\n")
+		}
 	}
 	b.WriteString("\n[system]\n")
 	if w.scratch != "" {

@@ -86,6 +86,25 @@ func TestSiteInitFindsEverythingItself(t *testing.T) {
 	}
 }
 
+// TestSiteInitOfHTCondor: a job that asks for no disk gets none there.
+func TestSiteInitOfHTCondor(t *testing.T) {
+	dir := t.TempDir()
+	fakeTools(t, map[string]string{
+		"condor_submit": "", "condor_q": "[]\n", "condor_rm": "",
+		"condor_status": `[{"Machine": "n1", "TotalCpus": 16.0, "TotalMemory": 64000}]` + "\n",
+	})
+	if code, out, errs := runFloe(t, "site", "init", "--dir", dir, "--yes"); code != exitOK || !strings.Contains(out, "found condor: ") {
+		t.Fatalf("floe site init = %d\n%s%s", code, out, errs)
+	}
+	config, err := glidein.LoadForJobs(filepath.Join(dir, "site.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q := config.Queue; q.Type != "condor" || q.Cores != 8 || q.Memory < 20e9 || q.Disk != 10e9 {
+		t.Errorf("queue = %+v, want half a machine, and 10 GB of disk", q)
+	}
+}
+
 func TestSiteInitAsks(t *testing.T) {
 	fakeTools(t, fakeSlurm)
 	dir := t.TempDir()

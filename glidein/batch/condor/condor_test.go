@@ -45,11 +45,17 @@ func TestRealCondor(t *testing.T) {
 	batchtest.Start(t, "condor")
 	places(t, os.Getenv("FLOE_CONDOR_ENDPOINT"), func(t *testing.T, s *System) {
 		batchtest.Run(t, func(*testing.T) batchtest.Target {
-			return batchtest.Target{System: s, Queue: "short", BadQueue: "nope", NeverID: "999999.0", Slots: 2, Wait: 2 * time.Minute}
+			return batchtest.Target{System: s, BadQueue: "nope", NeverID: "999999.0", Slots: 2, Wait: 2 * time.Minute}
 		})
 	})
 	t.Run("Evicted", evicted)
 	t.Run("Held", isHeld)
+	t.Run("Queues", func(t *testing.T) {
+		got, err := newSystem(t, "").Queues(t.Context())
+		if err != nil || len(got) != 1 || got[0].Nodes != 1 || got[0].Cores < 2 || got[0].GPUs != 2 || got[0].Memory == 0 {
+			t.Errorf("queues: %+v, %v; want the one machine, its two cards and all its cores and memory", got, err)
+		}
+	})
 }
 
 // one hands in a job, which is removed with the test, and returns its id.

@@ -1,56 +1,63 @@
 package condor
 
 import (
+	"bytes"
 	"context"
-	"fmt"
-	"strconv"
-	"strings"
+	"encoding/json"
 
 	"floe/glidein/batch"
 	"floe/protocol"
 )
 
-// Queues implements batch.Lister: a pool has one, without a name. HTCondor's machines
-// tell what they have; it has no walltime of its own.
+// machine is what a pool says of one machine's slot; numbers are of the whole machine,
+// memory in MiB.
+type machine struct {
+	Name   string  `json:"Machine"`
+	Cores  float64 `json:"TotalCpus"` // a startd may be told to say halves
+	Memory int64   `json:"TotalMemory"`
+	GPUs   int     `json:"TotalGPUs"`
+}
+
+// Queues implements batch.Lister: HTCondor has none, so the pool is one without a name.
+// A pool that has no machines of its own, such as that of a compute element, or none at
+// this hour, is a queue of which nothing is known.
 func (s *System) Queues(ctx context.Context) ([]batch.Queue, error) {
-	a, err := s.tool.Run(ctx, nil, "condor_status", "-startd", "-af:,", "TotalCpus", "TotalMemory", "TotalGPUs", "Machine")
+	var options []string
+	if s.pool != "" {
+		options = []string{"-pool", s.pool}
+	}
+	a, err := s.tool.Run(ctx, nil, "condor_status", append(options, "-json", "-attributes", "Machine,TotalCpus,TotalMemory,TotalGPUs")...)
 	if err != nil {
 		return nil, err
 	}
 	if a.Exit != 0 {
 		return nil, a.Fail(batch.ErrTransient)
 	}
-	queue, err := parsePool(string(a.Stdout))
+	q, err := parseMachines(a.Stdout)
 	if err != nil {
 		return nil, a.Garbled(err.Error())
 	}
-	return []batch.Queue{queue}, nil
+	return []batch.Queue{q}, nil
 }
 
-// parsePool reads a line per slot: cores, megabytes and cards of its machine, and the
-// machine.
-func parsePool(text string) (batch.Queue, error) {
+func parseMachines(out []byte) (batch.Queue, error) {
 	q := batch.Queue{Default: true}
-	machines := map[string]bool{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" {
-			continue
-		}
-		f := strings.SplitN(line, ",", 4)
-		if len(f) != 4 {
-			return q, fmt.Errorf("%q is not 4 fields", line)
-		}
-		number := func(s string) int64 {
-			n, _ := strconv.ParseFloat(strings.TrimSpace(s), 64) // undefined is none
-			return int64(n)
-		}
-		q.Cores, q.GPUs = max(q.Cores, int(number(f[0]))), max(q.GPUs, int(number(f[2])))
-		q.Memory = max(q.Memory, protocol.ByteSize(number(f[1])<<20))
-		machines[strings.TrimSpace(f[3])] = true
+	if len(bytes.TrimSpace(out)) == 0 {
+		return q, nil
 	}
-	if q.Nodes = len(machines); q.Nodes == 0 {
-		q.Closed = "the pool has no machines"
+	var slots []machine
+	if err := json.Unmarshal(out, &slots); err != nil {
+		return batch.Queue{}, err
 	}
+	names := map[string]bool{}
+	for _, m := range slots {
+		names[m.Name] = true
+		q.Cores = max(q.Cores, min(int(m.Cores), protocol.MaxCores))
+		q.GPUs = max(q.GPUs, min(m.GPUs, protocol.MaxGPUs))
+		if m.Memory < int64(protocol.MaxByteSize)>>20 {
+			q.Memory = max(q.Memory, protocol.ByteSize(m.Memory<<20))
+		}
+	}
+	q.Nodes = len(names)
 	return q, nil
 }

@@ -8,16 +8,34 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestParsePool(t *testing.T) {
-	got, err := parsePool("8, 16000, undefined, a.example\n8, 16000, undefined, a.example\n64.0, 257000, 4, b.example\n")
-	want := batch.Queue{Default: true, Nodes: 2, Cores: 64, Memory: 257000 << 20, GPUs: 4}
-	if d := cmp.Diff(want, got); d != "" || err != nil {
-		t.Errorf("pool, %v (-want +got):\n%s", err, d)
+// TestMachines: slots of machines, as condor_status 23.9 prints them, are one queue
+// without a name.
+func TestMachines(t *testing.T) {
+	for text, want := range map[string]batch.Queue{
+		"": {Default: true},
+		"[\n{\n  \"Machine\": \"vm\",\n  \"TotalCpus\": 2.0,\n  \"TotalGPUs\": 2,\n  \"TotalMemory\": 21695\n}\n,\n" +
+			"{\n  \"Machine\": \"vm\",\n  \"TotalCpus\": 2.0,\n  \"TotalGPUs\": 2,\n  \"TotalMemory\": 21695\n}\n,\n" +
+			"{\n  \"Machine\": \"large\",\n  \"TotalCpus\": 64.0,\n  \"TotalMemory\": 21000\n}\n]\n": {Default: true, Nodes: 2, Cores: 64, GPUs: 2, Memory: 21695 << 20},
+	} {
+		got, err := parseMachines([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: queue (-want +got):\n%s", text, d)
+		}
 	}
-	if q, err := parsePool("\n"); err != nil || q.Closed == "" {
-		t.Errorf("pool without machines = %+v, %v", q, err)
+	if q, err := parseMachines([]byte("<html>")); err == nil {
+		t.Errorf("of no list was made %+v", q)
 	}
-	if _, err := parsePool("Error: communication error\n"); err == nil {
-		t.Error("an error was taken for machines")
-	}
+}
+
+func FuzzMachines(f *testing.F) {
+	f.Add([]byte(`[{"Machine":"vm","TotalCpus":2.0,"TotalGPUs":2,"TotalMemory":21695}]`))
+	f.Add([]byte(`[{"Machine":"vm","TotalCpus":-1e300,"TotalGPUs":-2,"TotalMemory":-1}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if q, err := parseMachines(b); err == nil && (q.Nodes < 0 || q.Cores < 0 || q.GPUs < 0 || q.Memory < 0) {
+			t.Fatalf("parsed %+v", q)
+		}
+	})
 }
