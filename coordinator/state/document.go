@@ -114,5 +114,23 @@ GPUs alone.
 
 Of at most %d nodes a standing is kept, each for %d days after its last change.
 `, QuickFailure/Second, MaxStreak, MinFailing, MinFailing, MinQuarantine/Minute, MaxQuarantine/Hour, MaxNodes, NodeMemory/Day)
+	fmt.Fprintf(&b, `
+## Allowance of pilot jobs
+
+A pilot job is unproven until its pilot is given a task. Of each shape of a site as
+many may be unproven at once as its allowance says: %d to begin with, at most %d, at
+least one. A launch lease beyond that is refused.
+
+| what happens to an unproven one | allowance |
+| --- | --- |
+| its pilot is given its first task | one more |
+| its job ends before, or the batch system refuses it | half |
+| its pilot leaves, nobody has drained it, and a task waits that the job was launched for | half |
+| it is taken back, given up or expires | as it was |
+
+A probe is one that is launched while the allowance is one. After each that comes to
+nothing none is launched for %d min, each time twice as long as the time before, at
+most %d min. The first that proves itself ends that.
+`, FirstAllowance, MaxAllowance, MinProbe/Minute, MaxProbe/Minute)
 	return []byte(b.String())
 }
