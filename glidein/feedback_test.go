@@ -80,13 +80,13 @@ func TestStraysAreRemovedInTheEnd(t *testing.T) {
 		b.jobs["stray"], b.jobs["other"] = batch.Running, batch.Running
 		c.strays = []protocol.LaunchID{"stray", "other"}
 		run(t, p)
-		time.Sleep(50 * time.Minute)
+		<-time.After(50 * time.Minute)
 		if run(t, p); len(b.removed) != 0 || c.asked[1].Known[0].For < 3000 {
 			t.Errorf("after 50 minutes %v are removed, known is %+v; want none, and for how long they run", b.removed, c.asked[1].Known)
 		}
 		c.strays = []protocol.LaunchID{"stray"} // the other's pilot came back
 		run(t, p)
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		c.strays = []protocol.LaunchID{"stray", "other"}
 		r := run(t, p)
 		if !slices.Equal(b.removed, []batch.JobID{"id-stray"}) || !slices.Equal(r.Removed, []protocol.LaunchID{"stray"}) {

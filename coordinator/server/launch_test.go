@@ -130,7 +130,7 @@ func TestPilotJobsThatNobodyWaitsForAreTakenBack(t *testing.T) {
 		if reply := g.pass(protocol.LaunchRequest{}, shapeOf("cpu", 1, 50)); len(reply.Remove) != 0 {
 			t.Errorf("%v are removed at once: %v; want none, work may come back", reply.Remove, reply.Reasons)
 		}
-		time.Sleep(16 * time.Minute)
+		<-time.After(16 * time.Minute)
 		r.do(&state.Tick{})
 		g.known[1].Unseen = true
 		reply := g.pass(protocol.LaunchRequest{}, shapeOf("cpu", 1, 50))

@@ -129,18 +129,6 @@ func (p *parking) wakeAll() {
 	p.order = nil
 }
 
-// idle counts the parked pilots of a site.
-func (p *parking) idle(site protocol.SiteID) (n uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.spaces {
-		if s.site == site {
-			n++
-		}
-	}
-	return n
-}
-
 // observe wakes whom an event concerns.
 func (p *parking) observe(e *state.Event) {
 	switch b := e.Body.(type) {
