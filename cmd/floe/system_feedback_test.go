@@ -34,7 +34,9 @@ cache = %q
 isolation = %q
 `, pilot, filepath.Join(w.dir, "cache"), w.isolation))
 	t.Cleanup(w.endPilots)
-	pass := func() string { return w.ok("glidein", "--config", filepath.Join(w.site, "site.toml"), "--timeout", "20s") }
+	pass := func() string {
+		return w.ok("glidein", "--config", filepath.Join(w.site, "site.toml"), "--timeout", "20s")
+	}
 	id := w.submit("version: 3\ntasks:\n  - name: hello\n    trays: [{modules: [{src: /bin/true}]}]\n", 4)
 	first := pass()
 	if !strings.Contains(first, "submitted 3") || !strings.Contains(first, "room for 3 in all, by site.max_pilots") {
