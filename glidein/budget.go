@@ -46,3 +46,19 @@ func (b *budget) room(l *line) (room int, bound string) {
 	}
 	return room, bound
 }
+
+// networkShare is what each pilot may move of the site's cap: as many as there may be
+// at most have the same, so that all together keep to it without asking each other.
+func (p *Pass) networkShare() protocol.ByteSize {
+	if p.policy.Caps.Network == 0 {
+		return 0
+	}
+	pilots := 0
+	for _, q := range p.Config.InUse() {
+		pilots += q.MaxPilots
+	}
+	if most := p.Config.Site.MaxPilots; most > 0 {
+		pilots = min(pilots, most)
+	}
+	return max(1, p.policy.Caps.Network/protocol.ByteSize(max(1, pilots)))
+}

@@ -16,7 +16,7 @@ func TestPoliciesCapPilotJobs(t *testing.T) {
 	p, b, c := newPass(t, 50, 50)
 	c.overflow = 4
 	p.Config.Queue.PerPass, p.Config.Queue.Cores = 50, 2
-	p.Config.Policy = glidein.Policy{MaxCores: 7, BanUsers: []protocol.UserID{"eve"}}
+	p.Config.Policy = glidein.Policy{MaxCores: 7, MaxNetwork: glidein.Size(100 * protocol.MB), BanUsers: []protocol.UserID{"eve"}}
 	r := run(t, p)
 	if len(r.Submitted) != 3 || len(b.jobs) != 3 || r.Queues[0].Bound != "policy.max_cores" {
 		t.Errorf("seven cores, two for each: submitted %v, bound %q", r.Submitted, r.Queues[0].Bound)
@@ -35,5 +35,8 @@ func TestPoliciesCapPilotJobs(t *testing.T) {
 	script, err := os.ReadFile(filepath.Join(p.Config.Directory, "jobs", "floe-"+string(r.Submitted[0]), "pilot.sh"))
 	if want := "--policy " + filepath.Join(p.Config.Directory, glidein.PolicyFile) + " --policy " + glidein.PolicyFile; err != nil || !strings.Contains(strings.ReplaceAll(string(script), "'", ""), want) {
 		t.Errorf("the script lacks %q: %s, %v", want, script, err)
+	}
+	if want := "--network 2000000"; !strings.Contains(strings.ReplaceAll(string(script), "'", ""), want) {
+		t.Errorf("of 100 MB/s for 50 pilots, the script lacks %q: %s", want, script)
 	}
 }

@@ -134,6 +134,9 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 		"--policy", there(filepath.Join(c.Directory, PolicyFile)), "--policy", PolicyFile,
 		"--site-log", there(c.SiteLog()),
 	}
+	if n := p.networkShare(); n > 0 {
+		args = append(args, "--network", fmt.Sprint(int64(n)))
+	}
 	if c.System.CacheQuota > 0 {
 		args = append(args, "--cache-quota", fmt.Sprint(int64(c.System.CacheQuota)))
 	}

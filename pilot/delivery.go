@@ -93,7 +93,7 @@ func (p *Pilot) run(ctx context.Context, r *running, granted share) {
 
 // mover moves the files of an attempt.
 func (p *Pilot) mover(lease *protocol.Lease) *stage.Mover {
-	m := &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Temp: p.scratch, Logger: p.logger}
+	m := &stage.Mover{Blobs: leaseBlobs{p.link, lease}, Cache: p.cache, Pace: p.pace, Temp: p.scratch, Logger: p.logger}
 	if l, ok := p.link.(*Link); ok {
 		m.HTTP, m.Errands = l.Storage(), l.Errands()
 	}

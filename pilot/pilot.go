@@ -18,6 +18,7 @@ import (
 	"floe/pilot/hardware"
 	"floe/pilot/payload"
 	"floe/pilot/payload/session"
+	"floe/pilot/stage"
 	"floe/protocol"
 	"floe/protocol/sitelog"
 	"floe/protocol/software"
@@ -77,6 +78,8 @@ type Config struct {
 	// empty keeps none.
 	Policies []string
 	SiteLog  string
+	// Network is how many bytes the pilot moves in a second for its tasks; 0 sets no bound.
+	Network protocol.ByteSize
 	// Library runs the predefined modules; see payload.Options.
 	Library []string
 	Logger  *slog.Logger
@@ -117,6 +120,7 @@ type Pilot struct {
 
 	slotEnd time.Time // of the batch slot; zero is not known
 
+	pace     *stage.Pace     // nil without a bound
 	register *sitelog.Writer // nil without; set before the first attempt
 	pause    *payload.Pause  // nil without an owner
 	meter    *hardware.Meter
@@ -311,6 +315,7 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	p := &Pilot{
 		config: c, link: link, logger: c.Logger, wake: make(chan struct{}, 1), gone: make(chan struct{}), attempts: map[protocol.LeaseID]*running{},
 		now: c.BootTime, meter: hardware.NewMeter(measureOptions(&c), c.Logger),
+		pace: stage.NewPace(c.Network),
 	}
 	var err error
 	if p.scratch, p.claim, err = makeScratch(c.Scratch, link.ID(), c.Logger); err != nil {

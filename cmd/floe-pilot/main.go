@@ -105,6 +105,7 @@ func newRoot() *cobra.Command {
 	f.StringSliceVar(&o.publishers, "publisher", nil, "a key whose published software is used; without any, all that the cluster's root has certified")
 	f.StringArrayVar(&o.system, "system", nil, "NAME=TEXT: what $system(NAME) of the dataset language is at this site; payloads read it")
 	f.StringSliceVar(&o.policies, "policy", nil, "a file with the site's own policy, which this pilot keeps to; of several, the first that is there")
+	f.Int64Var(&o.network, "network", 0, "bytes that this pilot moves in a second for its tasks; 0 sets no bound")
 	f.StringVar(&o.siteLog, "site-log", "", "directory of the site's log of whose payloads ran")
 	f.BoolVar(&o.workstation, "workstation", false, "keep out of the way of the machine's owner: run at the lowest priority, and only while nobody is there")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
@@ -115,7 +116,7 @@ func newRoot() *cobra.Command {
 
 type options struct {
 	ticketFile, launch, batchID, scratch, cache, spool, level, isolation string
-	cacheQuota, memory, disk, maxOutput                                  int64
+	cacheQuota, memory, disk, maxOutput, network                         int64
 	cores                                                                int
 	tags, hide, writable, publishers, cacheFrom, system, policies        []string
 	cacheShare                                                           bool
@@ -201,7 +202,7 @@ func (o *options) run(ctx context.Context) error {
 		Tags:  o.tags, GPUTest: o.gpuTest, Cards: o.cards,
 		Walltime: o.walltime, Idle: o.idle, MaxOutput: protocol.ByteSize(o.maxOutput), Claims: pilot.ClaimDir(), Groups: payload.DivideGroups(), Library: library.Program(), Logger: logger,
 		Isolation: isolation, Hidden: hide, Writable: o.writable,
-		Publishers: publishers, Owner: owner, System: system, Policies: o.policies, SiteLog: o.siteLog,
+		Publishers: publishers, Owner: owner, System: system, Policies: o.policies, SiteLog: o.siteLog, Network: protocol.ByteSize(o.network),
 	})
 }
 

@@ -34,6 +34,8 @@ type Mover struct {
 	Blobs Blobs
 	// Cache is nil without one.
 	Cache *cache.Store
+	// Pace bounds what is carried over the network; nil does not.
+	Pace *Pace
 	// Temp is a directory for files that command-line clients bring or take; empty is
 	// the system's for temporary files.
 	Temp   string
@@ -212,7 +214,7 @@ func (m *Mover) Sources(d protocol.Digest, address string) []cache.Source {
 		if protocol.CodeOf(err) == protocol.CodeNotFound {
 			return nil, fmt.Errorf("%w: %w", cache.ErrNoSource, err)
 		}
-		return r, fault(ErrStorage, err)
+		return m.Pace.opened(ctx, r, fault(ErrStorage, err))
 	}}
 	return []cache.Source{coordinators, m.Source(address)}
 }
@@ -228,7 +230,7 @@ func (m *Mover) Open(ctx context.Context, address string) (io.ReadCloser, error)
 		if protocol.CodeOf(err) == protocol.CodeNotFound {
 			return nil, fmt.Errorf("%w: %w", ErrInput, err)
 		}
-		return r, fault(ErrStorage, err)
+		return m.Pace.opened(ctx, r, fault(ErrStorage, err))
 	}
 	s, u, err := m.scheme(address)
 	if err != nil {
@@ -259,6 +261,9 @@ func (m *Mover) scheme(address string) (scheme, *url.URL, error) {
 	}
 	if m.Errands != nil && m.Errands.Wanted() {
 		s = errandScheme{m.Errands.Desk}
+	}
+	if m.Pace != nil && strings.HasPrefix(u.Scheme, "http") {
+		s = pacedScheme{s, m.Pace}
 	}
 	return s, u, nil
 }
@@ -369,7 +374,7 @@ func (m *Mover) store(ctx context.Context, out Output, dir string, lease protoco
 			return record, fmt.Errorf("%w: no blob store here and no place given", ErrUnsupported)
 		}
 		// The blob store hashes what it takes and refuses anything else.
-		return record, fault(ErrStorage, m.Blobs.PutBlob(ctx, record.Digest, record.Size, body))
+		return record, fault(ErrStorage, m.Blobs.PutBlob(ctx, record.Digest, record.Size, m.Pace.over(ctx, body)))
 	}
 	record.URL = out.URL
 	if !out.Final {
