@@ -123,7 +123,10 @@ func (p *Policy) validate(say func(string, ...any)) {
 }
 
 // SiteLog is the directory of the site's own log of whose payloads ran.
-func (c *Config) SiteLog() string { return filepath.Join(c.Directory, "who") }
+func (c *Config) SiteLog() string { return filepath.Join(c.Directory, SiteLogDir) }
+
+// SiteLogDir is where the log is in the site's directory.
+const SiteLogDir = "who"
 
 // PolicyFile is where pilots of the site find its policy, in the site's directory and
 // in their own.

@@ -56,7 +56,7 @@ func siteCommand() *cobra.Command {
 	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
 	c.AddCommand(joinCmd, siteInitCommand(), fetchPilotCommand())
 	c.AddCommand(siteOrderCommands()...)
-	c.AddCommand(siteOrdersCommand(), siteRevokeCommand(), sitePolicyCommand(), siteDowntimeCommand())
+	c.AddCommand(siteOrdersCommand(), siteRevokeCommand(), sitePolicyCommand(), siteDowntimeCommand(), siteWhoCommand())
 	return c
 }
 

@@ -46,6 +46,7 @@ var Table = []Rule{
 	{Pattern: "GET /v1/sites/{site}/explain", Any: People},
 	{Pattern: "POST /v1/sites/{site}/actions", Any: Operators},
 	{Pattern: "GET /v1/sites/{site}/orders", Any: People},
+	{Pattern: "GET /v1/attempts", Any: People},
 	{Pattern: "GET /v1/nodes", Any: People},
 	{Pattern: "POST /v1/sites/{site}/nodes", Any: Operators},
 	{Pattern: "GET /v1/actions", Any: People},

@@ -64,6 +64,7 @@ func (s *Server) routes() error {
 	people(s, api, "GET", "/v1/sites/{site}/explain", "explain-site", "Say what a site offers, what is launched there, and why no more", s.explainSite)
 	people(s, api, "POST", "/v1/sites/{site}/actions", "act-on-site", "Pause, resume, drain, reclaim, stop or revoke a site", s.actOnSite)
 	people(s, api, "GET", "/v1/sites/{site}/orders", "site-orders", "Show a site's policy and standing orders, and who has taken them", s.orders)
+	people(s, api, "GET", "/v1/attempts", "ran", "Say whose payloads ran on a node at a moment", s.ran)
 	people(s, api, "GET", "/v1/nodes", "nodes", "List nodes that are not in good standing", s.nodes)
 	people(s, api, "POST", "/v1/sites/{site}/nodes", "act-on-node", "Exclude or release a node", s.actOnNode)
 	people(s, api, "GET", "/v1/actions", "actions", "List what people did, newest first", s.actions)

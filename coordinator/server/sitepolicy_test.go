@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -204,4 +205,41 @@ func TestHoursOpenAndCloseASite(t *testing.T) {
 	if s := site(); s.Opening.Down || !strings.Contains(s.Opening.Closed, "has not said when they begin again") {
 		t.Errorf("behind the last hours that are known: %+v", s.Opening)
 	}
+}
+
+func TestWhoRanOnANode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ada := r.person("ada", "producer", "ice")
+		p := r.enrol("here")
+		r.enrol("there") // of the same name, with nothing
+		before := time.Now().UnixMilli()
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual time
+		id := r.submit(ada, 1, twoTasks)
+		l := p.take(1)[0]
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual time
+		at := time.Now().UnixMilli()
+		who := func(host string, at int64, more string) []protocol.Ran {
+			var page protocol.RanPage
+			r.mustAsk(ada, "GET", fmt.Sprintf("/v1/attempts?host=%s&at=%d%s", host, at, more), nil, &page)
+			return page.Attempts
+		}
+		if got := who("node", at, ""); len(got) != 1 || got[0].User != "ada" || got[0].Task.Dataset != id || got[0].Name != "make" || got[0].Pilot != p.caller.Pilot || got[0].End != 0 {
+			t.Errorf("while it runs: %+v", got)
+		}
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual time
+		p.finish(&l)
+		if got := who("node.example.org", at, "&site=here"); len(got) != 1 || got[0].End <= at || got[0].Verdict != "ok" || got[0].User != "ada" {
+			t.Errorf("when it has ended: %+v", got)
+		}
+		for name, got := range map[string][]protocol.Ran{
+			"before it began": who("node", before, ""), "behind its end": who("node", time.Now().Add(time.Second).UnixMilli(), ""),
+			"on another node": who("other", at, ""), "at another site": who("node", at, "&site=there"),
+		} {
+			if len(got) != 0 {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+	})
 }

@@ -163,14 +163,7 @@ type Query struct {
 // matches tells whether an attempt ran there and then.
 func (q *Query) matches(e *Entry) bool {
 	at := q.At.UnixMilli()
-	return e.Begin <= at && (e.End == 0 || at <= e.End) && SameHost(q.Host, e.Host)
-}
-
-// SameHost tells whether a name that a person gives is that of a host. Both may be
-// with or without a domain.
-func SameHost(asked, host string) bool {
-	short, _, long := strings.Cut(host, ".")
-	return asked == "" || asked == host || long && asked == short || strings.HasPrefix(asked, host+".")
+	return e.Begin <= at && (e.End == 0 || at <= e.End) && protocol.SameHost(q.Host, e.Host)
 }
 
 // Read lists the attempts that a query asks for, by their beginning. Damaged are
