@@ -145,10 +145,10 @@ func describe(ctx context.Context, program, script, path string, run bool) (*Des
 		err = c.Wait()
 	}
 	if err != nil {
-		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+		lines := strings.Split(strings.TrimSpace(said.kept.String()), "\n")
 		return nil, fmt.Errorf("%s: %w: %s", program, err, lines[len(lines)-1])
 	}
-	d, err := parseDescription(out.Bytes())
+	d, err := parseDescription(out.kept.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
@@ -195,16 +195,17 @@ func parseDescription(b []byte) (*Description, error) {
 	return &d, nil
 }
 
-// bounded keeps the first bytes of what is written.
+// bounded keeps the first bytes of what is written. The buffer is not embedded:
+// io.Copy would fill it by its own ReadFrom, past the limit.
 type bounded struct {
-	bytes.Buffer
+	kept  bytes.Buffer
 	limit int
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit - b.Len(); room < len(p) {
-		b.Buffer.Write(p[:max(room, 0)])
+	if room := b.limit - b.kept.Len(); room < len(p) {
+		b.kept.Write(p[:max(room, 0)])
 		return 0, fmt.Errorf("more than %d bytes of output", b.limit)
 	}
-	return b.Buffer.Write(p)
+	return b.kept.Write(p)
 }

@@ -2,6 +2,7 @@ package payload
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -289,4 +290,14 @@ func FuzzDescription(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDescriptionWithoutEnd is what a file makes an interpreter print: it is cut at
+// its limit, in the way in which the output of a program is read.
+func TestDescriptionWithoutEnd(t *testing.T) {
+	b := &bounded{limit: 10}
+	n, err := io.Copy(b, struct{ io.Reader }{strings.NewReader(strings.Repeat("x", 1000))})
+	if err == nil || n > 10 || b.kept.Len() != 10 {
+		t.Errorf("of 1000 bytes %d were kept, %d copied, %v; want 10 and an error", b.kept.Len(), n, err)
+	}
 }
