@@ -155,6 +155,9 @@ func TestWireSamples(t *testing.T) {
 
 // Every sample sets every field that it could; else a field's change goes unseen.
 func TestWireSamplesAreWhole(t *testing.T) {
+	if *update {
+		t.Skip("what is built into this program is not what was written just now")
+	}
 	for name, m := range wireMessages {
 		value := m.value()
 		if err := protocol.Unmarshal(wiretest.Sample(t, wiretest.Minor(protocol.Version), name), value); err != nil {
