@@ -227,7 +227,7 @@ func (p *Pilot) spoolCompany() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.talk.short.isShort() {
-		return company
+		return p.talk.company(p.instant()) / 2
 	}
 	return 0
 }

@@ -291,6 +291,7 @@ func (p *Pilot) instant() Instant { return Instant{time.Now(), p.now()} }
 func (p *Pilot) clean() {
 	p.cache.Close()
 	p.dirs.Close()
+	p.config.Groups.Close()
 	if err := errors.Join(os.RemoveAll(p.scratch), p.claim.Close()); err != nil {
 		p.logger.Warn("scratch directory stays", "err", err)
 	}
@@ -336,6 +337,7 @@ func open(c Config, link Coordinators) (*Pilot, error) {
 	if p.isolation, err = isolate(&c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNode, err)
 	}
+	c.Groups.Reuse()
 	return p, nil
 }
 

@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Groups makes control groups for each module where the batch system lets the
@@ -20,6 +23,10 @@ type Groups struct {
 	memory, pids string
 	two          bool // version 2
 	made         atomic.Uint64
+
+	mu     sync.Mutex
+	reuses bool     // guarded by mu
+	free   []*group // guarded by mu; empty ones that count processes only
 }
 
 // FindGroups looks for control groups of this process that it may divide: version 2
@@ -108,6 +115,7 @@ func (g *Groups) make(dir string) (string, error) {
 
 // group is the control groups of one module; a nil group does nothing.
 type group struct {
+	of             *Groups
 	dirs           []string // one, or one for each controller
 	memory, events string   // where memory is counted; empty where it is not
 	two            bool
@@ -118,7 +126,10 @@ func (g *Groups) open(l Limits, logger *slog.Logger) *group {
 	if g == nil {
 		return nil
 	}
-	out := &group{two: g.two}
+	if old := g.reuse(l); old != nil {
+		return old
+	}
+	out := &group{of: g, two: g.two}
 	// limited makes a group with a limit; what is in one for both has it already.
 	limited := func(parent, file string, limit int64) string {
 		if parent == "" || limit <= 0 {
@@ -147,7 +158,7 @@ func (g *Groups) open(l Limits, logger *slog.Logger) *group {
 		}
 	}
 	// Room above the limit lets the pilot see a payload that breaks it.
-	limited(g.pids, pidsLimit, int64(2*l.Processes+keeperProcesses))
+	limited(g.pids, pidsLimit, mostProcesses(l))
 	if len(out.dirs) == 0 {
 		return nil
 	}
@@ -183,12 +194,90 @@ func (g *group) kill() {
 	}
 }
 
-// close removes the groups. The kernel may hold an empty one for an instant after its
-// last process was waited for.
-func (g *group) close() {
+// mostProcesses is the limit of a group.
+func mostProcesses(l Limits) int64 { return int64(2*l.Processes + keeperProcesses) }
+
+// maxFreeGroups is how many groups wait to be used again.
+const maxFreeGroups = 64
+
+// reuse takes a group that another module has left, and sets its limit, or returns nil.
+// Only processes are counted in it: what files of another left in memory would count as
+// this one's.
+func (g *Groups) reuse(l Limits) *group {
+	if g.memory != "" && l.Memory > 0 || g.pids == "" || l.Processes <= 0 {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.free) == 0 {
+		return nil
+	}
+	old := g.free[len(g.free)-1]
+	g.free = g.free[:len(g.free)-1]
+	if err := os.WriteFile(filepath.Join(old.dirs[0], pidsLimit), []byte(strconv.FormatInt(mostProcesses(l), 10)), 0o644); err != nil {
+		old.remove() // empty as it is, that takes no time
+		return nil
+	}
+	return old
+}
+
+// keep takes back a group of which nobody is left, if it may be used again.
+func (g *Groups) keep(old *group) bool {
+	if old.memory != "" || len(old.dirs) != 1 {
+		return false
+	}
+	members, err := os.ReadFile(filepath.Join(old.dirs[0], "cgroup.procs"))
+	if err != nil || len(members) > 0 {
+		return false
+	}
+	var st unix.Stat_t
+	if unix.Stat(old.dirs[0], &st) != nil || st.Nlink != 2 { // it has groups of its own
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.reuses || len(g.free) >= maxFreeGroups {
+		return false
+	}
+	g.free = append(g.free, old)
+	return true
+}
+
+// Reuse lets modules use the groups again that others have left, until Close: to make
+// and remove one costs much of what a short module does.
+func (g *Groups) Reuse() {
 	if g == nil {
 		return
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reuses = true
+}
+
+// Close removes the groups that wait to be used again; others go with their modules.
+func (g *Groups) Close() {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	free := g.free
+	g.free, g.reuses = nil, false
+	g.mu.Unlock()
+	for _, old := range free {
+		old.remove()
+	}
+}
+
+// close gives the groups back, or removes them.
+func (g *group) close() {
+	if g != nil && !g.of.keep(g) {
+		g.remove()
+	}
+}
+
+// remove removes the groups. The kernel may hold an empty one for an instant after its
+// last process was waited for.
+func (g *group) remove() {
 	retry := time.NewTicker(5 * time.Millisecond)
 	defer retry.Stop()
 	for _, dir := range g.dirs {
