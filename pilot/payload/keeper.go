@@ -94,13 +94,9 @@ type starter struct {
 // theStarter is this process's.
 var theStarter starter
 
-// start starts a process that writes to log and reports to pipe. An error of the
+// start starts a process as it was planned, which writes to log and reports to pipe. An error of the
 // starter is no fault of the payload.
-func (s *starter) start(spec *startSpec, log, pipe *os.File) (pid int, err error) {
-	body, err := spec.planned()
-	if err != nil {
-		return 0, err
-	}
+func (s *starter) start(body []byte, log, pipe *os.File) (pid int, err error) {
 	message := append(binary.NativeEndian.AppendUint32(nil, uint32(len(body))), body...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,11 +195,15 @@ type started struct {
 
 // startBy starts a process through the starter.
 func startBy(spec *startSpec, log *os.File) (*started, error) {
+	body, err := spec.planned()
+	if err != nil {
+		return nil, err
+	}
 	reports, pipe, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	pid, err := theStarter.start(spec, log, pipe)
+	pid, err := theStarter.start(body, log, pipe)
 	_ = pipe.Close()
 	var proc *os.Process
 	if err == nil {

@@ -2,7 +2,9 @@ package payload
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"unsafe" // for memory as it is
 
@@ -43,15 +45,19 @@ func bytesOf[T any](list []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&list[0])), len(list)*int(unsafe.Sizeof(list[0])))
 }
 
-// planned is what a process does, as it is sent.
+// planned is what a process does, as it is sent. An error is errIsolation, or, as that of
+// package os, says that an argument or a variable is none.
 func (spec *startSpec) planned() ([]byte, error) {
 	pool := &pool{}
 	first, payload := &plan{pool: pool}, &plan{pool: pool}
 	h := []planHeader{{
 		report: reportDescriptor, kept: spec.World != nil, parent: uintptr(os.Getpid()), tries: busyTries, pause: syscall.NsecToTimespec(firstLook.Nanoseconds()),
 	}}
-	if err := errors.Join(spec.plan(&h[0], first, payload), first.err, payload.err); err != nil {
-		return nil, err
+	if err := spec.plan(&h[0], first, payload); err != nil {
+		return nil, fmt.Errorf("%w: %w", errIsolation, err)
+	}
+	if err := errors.Join(first.err, payload.err); err != nil {
+		return nil, &os.PathError{Op: "fork/exec", Path: strings.Join(spec.Argv[:min(1, len(spec.Argv))], ""), Err: err}
 	}
 	h[0].calls, h[0].payload, h[0].pool = uintptr(len(first.calls)), uintptr(len(payload.calls)), uintptr(len(pool.bytes))
 	out := make([]byte, 0, int(unsafe.Sizeof(h[0]))+(len(first.calls)+len(payload.calls))*int(unsafe.Sizeof(call{}))+len(pool.bytes))
