@@ -1,8 +1,7 @@
 // Package condor submits pilot jobs to HTCondor with condor_submit, condor_q,
-// condor_rm and condor_transfer_data, and condor_status when a site is set up: to the schedd of this machine, which fetches
-// what a job needs from its directory, or to one that is elsewhere, HTCondor-CE
-// included, which is sent it. Proven on 23.9; needs nothing that 8.8 lacks, except
-// for directives.
+// condor_rm and condor_transfer_data; condor_status is asked when a site is set up.
+// The schedd is that of this machine, which fetches what a job needs from its
+// directory, or one elsewhere, HTCondor-CE included, which is sent it. Proven on 23.9.
 //
 // What is authoritative: condor_q. condor_history is not asked: it is slow, and of
 // no job does a pass need to know how it ended.
