@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"floe/pilot/stage"
@@ -57,7 +55,7 @@ func (l *Link) storageClient(c *LinkConfig) *http.Client {
 	}
 	relayed := func(address string) bool {
 		rung, _ := l.Way()
-		return rung == transport.RungRelay && slices.Contains(c.RelayStorage, strings.ToLower(address))
+		return rung == transport.RungRelay && stage.Listed(c.RelayStorage, address)
 	}
 	direct := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
 	t := http.DefaultTransport.(*http.Transport).Clone()
@@ -70,19 +68,10 @@ func (l *Link) storageClient(c *LinkConfig) *http.Client {
 		return c.Relay.Tunnel(ctx, c.DialTCP, address, nil)
 	}
 	t.Proxy = func(r *http.Request) (*url.URL, error) {
-		if c.Proxy == nil || relayed(addressOf(r.URL)) {
+		if c.Proxy == nil || relayed(stage.AddressOf(r.URL)) {
 			return nil, nil
 		}
 		return c.Proxy(r)
 	}
 	return &http.Client{Transport: t}
-}
-
-// addressOf is where a URL leads, with its port.
-func addressOf(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return net.JoinHostPort(u.Hostname(), port)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,14 +27,12 @@ type network struct {
 	hosts []string
 }
 
-var networks atomic.Int32
-
 // newNetwork makes a network, of IPv6 alone where six says so. It needs root, and a
 // kernel with namespaces; where they are missing the test is skipped, unless
 // FLOE_TEST_NETWORK says that they must be there.
 func newNetwork(t *testing.T, six bool, hosts ...string) *network {
 	t.Helper()
-	n := &network{t: t, name: fmt.Sprintf("floe%d.%d", os.Getpid(), networks.Add(1)), six: six, hosts: hosts}
+	n := &network{t: t, name: "floe" + strings.ToLower(rand.Text()[:10]), six: six, hosts: hosts}
 	unable := t.Skipf
 	if os.Getenv("FLOE_TEST_NETWORK") != "" {
 		unable = t.Fatalf

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -142,7 +141,7 @@ const errandsAtOnce = 16
 // leads.
 func relayErrands(status *relay.Status, logger *slog.Logger) *errand.Doer {
 	allowed := func(u *url.URL) error {
-		if address := storageAddress(u); !slices.Contains(status.Storage, address) {
+		if address := stage.AddressOf(u); !stage.Listed(status.Storage, address) {
 			return fmt.Errorf("%.100q is no storage that this site lists", address)
 		}
 		return nil
@@ -162,15 +161,6 @@ func relayErrands(status *relay.Status, logger *slog.Logger) *errand.Doer {
 			return mover.RunErrand(ctx, r, in, out, allowed)
 		},
 	}
-}
-
-// storageAddress is where a URL leads, with its port.
-func storageAddress(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443", "gsiftp": "2811"}[u.Scheme]
-	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 // siteAddresses are the coordinators' addresses as the site's passes keep them in a

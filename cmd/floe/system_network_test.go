@@ -260,7 +260,7 @@ func TestNetworkProxy(t *testing.T) {
 	site := w.siteAt(n)
 	site.joinSiteAs("here", 1, 2, "", n.proxyEnv("pilot", "wrong", ""))
 	waiting := w.submitDiamond(1, "")
-	w.until("a pilot says that its password is wrong", func() bool { return strings.Contains(w.story(), "407") })
+	w.until("a pilot says that its password is wrong", func() bool { return strings.Contains(w.story(), "407 Proxy Authentication Required") })
 	site.configure(func(text string) string { return strings.Replace(text, "wrong", "s3cret%21", 1) })
 	for _, pid := range site.pilotPIDs() {
 		endPID(t, pid) // it looks for coordinators for ten minutes

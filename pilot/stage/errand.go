@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 
 	"floe/protocol"
 	"floe/protocol/errand"
@@ -130,4 +133,18 @@ func (m *Mover) errandScheme(address string, allowed func(*url.URL) error) (sche
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	return s, u, nil
+}
+
+// AddressOf is where a URL leads, host:port in small letters.
+func AddressOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443", "gsiftp": "2811"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// Listed tells whether an address is in a list that people wrote.
+func Listed(list []string, address string) bool {
+	return slices.ContainsFunc(list, func(a string) bool { return strings.EqualFold(a, address) })
 }
