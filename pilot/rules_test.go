@@ -70,7 +70,7 @@ func TestAPilotLeavesWhenItsSiteCloses(t *testing.T) {
 			s := c.Next(now)
 			stops := 0
 			for _, e := range s.Effects {
-				if e.Kind == EffectStop && e.Cause == payload.ErrDrain {
+				if e.Kind == EffectStop && errors.Is(e.Cause, payload.ErrDrain) {
 					stops++
 				}
 			}

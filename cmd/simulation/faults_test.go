@@ -90,6 +90,10 @@ var faults = []fault{
 		"two people's keys are taken for one", "coordinator/state/keys.go",
 		"string(a.Actor) + \"\\x00\" + a.Key", "a.Key", "I-4|I-5|I-16", 50,
 	},
+	{
+		"a site's policy is not looked at", "coordinator/state/policy.go",
+		"\treturn own && s.Policy.Permits(d.facts.Owner, d.facts.Group, d.id)\n", "\treturn own\n", ".*I-40", 80,
+	},
 }
 
 // Each fault still has its place in the code. With -faults the simulator is built with
@@ -139,10 +143,11 @@ func TestFaults(t *testing.T) {
 // found is how the first seed that fails is printed.
 var found = regexp.MustCompile(`(?m): seed (\d+): (.*)$`)
 
-// mustBeFound runs seeds until one fails.
+// mustBeFound runs seeds until one fails, of the usual kind and then of those whose
+// sites have owners.
 func (f *fault) mustBeFound(t *testing.T, binary string) {
 	t.Helper()
-	run := exec.CommandContext(t.Context(), binary, "-test.run", "^TestSeeds$", "-first", "-seeds", strconv.Itoa(f.within))
+	run := exec.CommandContext(t.Context(), binary, "-test.run", "^(TestSeeds|TestOwnersOfSites)$", "-first", "-seeds", strconv.Itoa(f.within))
 	out, err := run.CombinedOutput()
 	var failed *exec.ExitError
 	m := found.FindSubmatch(out)

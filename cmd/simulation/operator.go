@@ -241,6 +241,9 @@ func (o *operator) grow(d *wanted) {
 
 // settle undoes what keeps work from being done.
 func (o *operator) settle() {
+	if o.w.owners {
+		o.relent()
+	}
 	for _, s := range o.w.sites {
 		o.ask("open site", func(_ *state.Machine, by state.Action) state.Command { return &state.PutSite{By: by, Site: s.id} }, nil)
 	}

@@ -25,6 +25,8 @@ type Options struct {
 	Replay bool
 	// Launches has pilots come by launch leases alone, as glidein passes get them.
 	Launches bool
+	// Owners has the owners of sites ban, cap and give orders.
+	Owners bool
 }
 
 // Result of a run that went well, and of one that did not.
@@ -58,7 +60,7 @@ func Run(seed uint64, o Options) (*Result, error) {
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, 0x666c6f65)), trace: o.Trace, books: newBooks(),
 		net: network{slowest: 5 * time.Millisecond, cut: map[[2]string]time.Duration{}}, chaotic: true,
-		launches: o.Launches,
+		launches: o.Launches, owners: o.Owners,
 	}
 	w.net.w = w
 	w.found()
@@ -126,6 +128,9 @@ func (w *World) found() {
 		w.operator.doom[t] = true
 	}
 	w.operator.after(time.Minute, w.operator.steer)
+	if w.owners {
+		w.operator.after(30*time.Second, w.operator.own)
+	}
 	w.after(time.Minute, w.weather)
 	w.after(time.Minute, w.strike)
 	if w.chance(6) {

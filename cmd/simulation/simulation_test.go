@@ -82,6 +82,23 @@ func TestLaunchLeases(t *testing.T) {
 	t.Logf("%d pilot jobs proved themselves, %d came to nothing", proven, failed)
 }
 
+// TestOwnersOfSites runs federations whose sites ban datasets, cap what is used of them,
+// and are paused, drained, stopped and reclaimed. Nothing is leased against that, and
+// what was given back is done in the end.
+func TestOwnersOfSites(t *testing.T) {
+	if testing.Short() {
+		*seeds = min(*seeds, 30)
+	}
+	for seed := range uint64(*seeds) / 4 {
+		if _, err := Run(seed+1, Options{Minutes: *minutes, Owners: true, Replay: seed%8 == 0}); err != nil {
+			t.Error(err)
+			if *first {
+				return
+			}
+		}
+	}
+}
+
 // report runs a seed again, which must fail in the same way, and keeps its trace.
 func report(t *testing.T, seed uint64, err error) error {
 	t.Helper()

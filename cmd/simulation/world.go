@@ -36,6 +36,7 @@ type World struct {
 	marooned  *pilot // cut off beyond its fence, nil where none is
 	undecided int
 	launches  bool // pilots come by launch leases alone
+	owners    bool // of sites have a will of their own
 	tickets   int  // of launch leases that were drawn
 }
 

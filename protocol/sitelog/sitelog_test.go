@@ -104,7 +104,7 @@ func TestWhoRanWhen(t *testing.T) {
 func TestWhatIsSettledIsGathered(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	month := -int(noon.Day()) * 24 * 60 // the month before
+	month := -noon.Day() * 24 * 60 // the month before
 	write(t, dir, "old", ran(1, month-60, 0), ran(1, month-60, month-10), ran(2, 0, 30))
 	write(t, dir, "busy", ran(3, 0, 0))
 	info, err := os.Stat(filepath.Join(dir, openDir, "old"))
