@@ -38,10 +38,12 @@ type Pass struct {
 	// Programs has the pilots that the cluster releases; nil has none.
 	Programs Programs
 	Logger   *slog.Logger
-	// DryRun submits, removes and cleans nothing and asks the coordinator for nothing:
-	// it says what the pass sees and writes the submit files it would use.
+	// DryRun submits, removes and cleans nothing: it says what the pass sees and writes
+	// the submit files it would use. The coordinator, if there is one, is asked what it
+	// would grant.
 	DryRun bool
 
+	trial  bool                 // its pilot jobs try their nodes and leave
 	policy *protocol.SitePolicy // of this pass
 }
 
@@ -98,7 +100,7 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 	p.retireEnded(ledger, stations, result)
 	p.room(stations)
 	if p.DryRun {
-		return result, errors.Join(batchErr, p.dryRun(stations, result))
+		return result, errors.Join(batchErr, p.dryRun(stations, result), p.preview(ctx, ledger, stations, result))
 	}
 	if err := ledger.save(); err != nil {
 		return result, err
@@ -123,6 +125,21 @@ func (p *Pass) Run(ctx context.Context) (*Result, error) {
 	}
 	err = p.submit(ctx, ledger, stations, reply.Grants, result)
 	return result, errors.Join(batchErr, err, ledger.save())
+}
+
+// preview asks what a pass would be granted, if there is somebody to ask.
+func (p *Pass) preview(ctx context.Context, ledger *Ledger, stations []*station, result *Result) error {
+	if p.Coordinator == nil {
+		return nil
+	}
+	request := p.request(ledger, stations, result)
+	request.Preview, request.Reports = true, nil
+	reply, err := p.Coordinator.Launch(ctx, request)
+	if err != nil {
+		return fmt.Errorf("ask what would be launched: %w", err)
+	}
+	result.Reasons = append(result.Reasons, reply.Reasons...)
+	return nil
 }
 
 // silence tells which batch systems did not answer; nil where all did.

@@ -503,7 +503,7 @@ func TestDryRunTouchesNothing(t *testing.T) {
 	p, b, c := newPass(t, 3, 3)
 	p.DryRun = true
 	r := run(t, p)
-	if len(c.asked) != 0 || len(b.jobs) != 0 || len(r.SubmitFiles) != 1 {
+	if len(c.asked) != 1 || !c.asked[0].Preview || len(b.jobs) != 0 || len(r.SubmitFiles) != 1 {
 		t.Errorf("dry run = %+v, asked %d, jobs %v", r, len(c.asked), b.jobs)
 	}
 }

@@ -178,6 +178,9 @@ func (p *Pass) script(q *line, launch protocol.LaunchID) string {
 	for _, card := range c.System.Cards {
 		args = append(args, "--card", card)
 	}
+	if p.trial {
+		args = append(args, "--trial")
+	}
 	// A batch system that enforces its walltime tells the pilot itself.
 	if !properties.Walltime {
 		args = append(args, "--walltime", time.Duration(q.Walltime).String())

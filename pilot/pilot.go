@@ -53,6 +53,9 @@ type Config struct {
 	Walltime time.Duration
 	// Idle is how long to wait without work before leaving.
 	Idle time.Duration
+	// Trial hears how this node is: the pilot enrols, runs a task of its own, takes no
+	// others, and leaves. Nil is the life of a pilot.
+	Trial func(*Trial)
 	// Owner is how a pilot of somebody's workstation keeps out of the way; nil takes the
 	// machine to be its own.
 	Owner *OwnerPolicy
@@ -207,6 +210,9 @@ func RunOver(ctx context.Context, c Config, link Coordinators) error {
 	p, err := open(c, link)
 	if err != nil {
 		return refuse(ctx, &c, err)
+	}
+	if c.Trial != nil {
+		return p.try(ctx)
 	}
 	return p.live(ctx)
 }
@@ -379,7 +385,7 @@ func isolate(c *Config) (*payload.Isolation, error) {
 
 // refuse waits before a pilot on a bad node leaves.
 func refuse(ctx context.Context, c *Config, err error) error {
-	if !errors.Is(err, ErrNode) {
+	if !errors.Is(err, ErrNode) || c.Trial != nil {
 		return err
 	}
 	c.Logger.Error("leaving, after a wait that keeps the slot from being refilled at once", "took", failedWait, "err", err)

@@ -269,6 +269,12 @@ type LaunchRequest struct {
 	Ended []EndedLaunch `cbor:"9,keyasint,omitempty"`
 	// Policy is the site's own; nil says nothing of it.
 	Policy *SitePolicy `cbor:"15,keyasint,omitempty"`
+	// Preview asks what would be granted: nothing is, nothing ends, and nobody takes it
+	// for a pass.
+	Preview bool `cbor:"20,keyasint,omitempty"`
+	// Trial asks for one launch lease that no task waits for, and for nothing else: for a
+	// pilot job that tries the site and leaves.
+	Trial bool `cbor:"21,keyasint,omitempty"`
 }
 
 // EndedLaunch is a launch lease that has no pilot job any more.
@@ -291,6 +297,12 @@ const (
 	LaunchRemoved                  // the pass, or a person by way of it, removed it
 	LaunchUnknown                  // its submission was not answered, and it is not there
 )
+
+// TrialShape is the shape of pilot jobs that try a site.
+const TrialShape = "trial"
+
+// TrialMark begins the line in which such a pilot says how its node is.
+const TrialMark = "floe-pilot: trial: "
 
 // MaxShapes bounds the shapes of one pass.
 const MaxShapes = 64
@@ -348,6 +360,10 @@ type LaunchReply struct {
 	Pilot string `cbor:"7,keyasint,omitempty"`
 	// Orders are what the site is told to do.
 	Orders []SiteOrder `cbor:"15,keyasint,omitempty"`
+	// Now is the coordinators' clock, unix milliseconds, and Version what they run; of a
+	// preview and a trial only.
+	Now     int64  `cbor:"20,keyasint,omitempty"`
+	Version string `cbor:"21,keyasint,omitempty"`
 }
 
 // JoinRequest turns a one-use join token into a site's certificate

@@ -108,6 +108,7 @@ func newRoot() *cobra.Command {
 	f.Int64Var(&o.network, "network", 0, "bytes that this pilot moves in a second for its tasks; 0 sets no bound")
 	f.StringVar(&o.siteLog, "site-log", "", "directory of the site's log of whose payloads ran")
 	f.BoolVar(&o.workstation, "workstation", false, "keep out of the way of the machine's owner: run at the lowest priority, and only while nobody is there")
+	f.BoolVar(&o.trial, "trial", false, "try this node: run a task of the pilot's own, enrol, take no task, and leave")
 	f.BoolVar(&o.tcp, "tcp", false, "do not try UDP")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	c.AddCommand(detectCommand(), moduleStepCommand())
@@ -125,7 +126,7 @@ type options struct {
 	gpuTest                                                              string
 	cards                                                                []string
 	walltime, idle                                                       time.Duration
-	tcp, workstation                                                     bool
+	tcp, workstation, trial                                              bool
 }
 
 func (o *options) run(ctx context.Context) error {
@@ -193,7 +194,12 @@ func (o *options) run(ctx context.Context) error {
 		owner = &pilot.OwnerPolicy{}
 	}
 	link.Logger = logger
+	var try func(*pilot.Trial)
+	if o.trial {
+		try = sayTrial
+	}
 	return pilot.Run(ctx, pilot.Config{
+		Trial:  try,
 		Link:   link,
 		Launch: protocol.LaunchID(o.launch), BatchID: o.batchID,
 		Scratch: o.scratch, Cache: o.cache, Spool: o.spool, CacheQuota: protocol.ByteSize(o.cacheQuota),
@@ -204,6 +210,16 @@ func (o *options) run(ctx context.Context) error {
 		Isolation: isolation, Hidden: hide, Writable: o.writable,
 		Publishers: publishers, Owner: owner, System: system, Policies: o.policies, SiteLog: o.siteLog, Network: protocol.ByteSize(o.network),
 	})
+}
+
+// sayTrial prints how the node is, for floe site doctor: the end of the output is what
+// it reads.
+func sayTrial(t *pilot.Trial) {
+	b, err := json.Marshal(t)
+	if err != nil {
+		b = fmt.Appendf(nil, "{\"evidence\":%q}", err.Error())
+	}
+	fmt.Printf("\n%s%s\n", protocol.TrialMark, b)
 }
 
 // readSecret takes only a file that nobody else can read: whoever has what is in it can

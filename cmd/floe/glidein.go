@@ -54,7 +54,7 @@ func siteCommand() *cobra.Command {
 		},
 	}
 	joinCmd.Flags().String("dir", ".", "the site's directory: its key, its certificate and its pilot jobs")
-	c.AddCommand(joinCmd, siteInitCommand(), fetchPilotCommand())
+	c.AddCommand(joinCmd, siteInitCommand(), siteCheckCommand(), siteDoctorCommand(), fetchPilotCommand())
 	c.AddCommand(siteOrderCommands()...)
 	c.AddCommand(siteOrdersCommand(), siteRevokeCommand(), sitePolicyCommand(), siteDowntimeCommand(), siteWhoCommand())
 	return c
@@ -197,11 +197,9 @@ func runGlidein(c *cobra.Command) error {
 			logger.Warn("the site's certificate was not renewed", "err", err)
 		}
 		pass.Coordinator = site
-		programs := &sitePrograms{api: &client{site.Client}, dir: config.Directory, trust: &software.Trust{Cluster: site.known.Cluster, Pin: site.known.Pin}, logger: logger}
-		if programs.trust.Publishers, err = config.Publishers(); err != nil {
+		if pass.Programs, err = site.programs(config, logger); err != nil {
 			return withExit(exitUsage, err)
 		}
-		pass.Programs = programs
 	}
 	result, err := pass.Run(ctx)
 	if result != nil && site != nil {
@@ -235,6 +233,14 @@ func newFar(c *glidein.Config, q *glidein.Queue) (batch.System, error) {
 		Host: q.SSH.Host(), There: q.SSH.Directory(), Directory: c.Directory, Floe: floe, Agent: []string{"batch", "serve"}, Pilot: c.System.Pilot,
 		Queue: queue, Name: q.Type, Mirror: []string{siteClusterFile}, Spool: "spool",
 	}), nil
+}
+
+// programs are the pilots that are released to the site.
+func (s *siteLink) programs(config *glidein.Config, logger *slog.Logger) (*sitePrograms, error) {
+	trust := &software.Trust{Cluster: s.known.Cluster, Pin: s.known.Pin}
+	var err error
+	trust.Publishers, err = config.Publishers()
+	return &sitePrograms{api: &client{s.Client}, dir: config.Directory, trust: trust, logger: logger}, err
 }
 
 // newSystem is the explicit list of batch systems.

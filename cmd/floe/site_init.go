@@ -162,7 +162,7 @@ func (w *wizard) system(c *cobra.Command, dir string) (*foundSystem, error) {
 		found = detect(c.Context(), dir)
 		for i := range found {
 			f := &found[i]
-			says := cmp.Or(f.Says, fmt.Sprintf("%d queues", len(f.Queues)))
+			says := cmp.Or(f.Says, "it answers")
 			if f.Type == "local" {
 				says = "this machine alone: " + describeQueue(&f.Queues[0])
 			}
@@ -342,17 +342,17 @@ func tomlLine(b *strings.Builder, key string, value any, word string) {
 	if err != nil {
 		return // texts and numbers can be written
 	}
-	fmt.Fprintf(b, "%-28s", strings.TrimRight(string(line), "\n"))
+	text := strings.TrimRight(string(line), "\n")
 	if word != "" {
-		b.WriteString(" # " + word)
+		text = fmt.Sprintf("%-26s # %s", text, word)
 	}
-	b.WriteString("\n")
+	b.WriteString(text + "\n")
 }
 
 // write is the new site.toml.
 func (w *wizard) write(queues []chosen) ([]byte, error) {
 	var b strings.Builder
-	b.WriteString("# Made by floe site init. docs/sites.md has all that can stand here;\n\n[queue]\n")
+	b.WriteString("# Made by floe site init. docs/sites.md has all that can stand here.\n\n[queue]\n")
 	first := &queues[0]
 	tomlLine(&b, "type", first.Type, "the batch system")
 	if first.Endpoint != "" {
@@ -383,7 +383,7 @@ func (w *wizard) write(queues []chosen) ([]byte, error) {
 		if q.Disk > 0 {
 			tomlLine(&b, "disk", sizeText(q.Disk), "change it to what tasks here want")
 		} else {
-			b.WriteString("# disk = \"20GB\"              # say it, so that no pilot comes that is too small\n")
+			b.WriteString("# disk = \"20GB\"            # say it, so that no pilot comes that is too small\n")
 		}
 	}
 	b.WriteString("\n[system]\n")
@@ -434,7 +434,7 @@ func (w *wizard) next(dir, file string) error {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(program), "floe-pilot")); err != nil {
 		fmt.Fprintf(w.out, "there is no floe-pilot beside %s: put it there, or floe site fetch-pilot --dir %s and set pilot in [system]\n", program, shellWord(dir))
 	}
-	fmt.Fprintf(w.out, "look at it:  floe glidein --config %s --dry-run\n", shellWord(file))
+	fmt.Fprintf(w.out, "look at it:  floe site check --config %[1]s --dry-run\ntry it:      floe site doctor --config %[1]s\n", shellWord(file))
 	fmt.Fprintf(w.out, "then, by crontab -e, one line:\n\n%s\n", cronLine(program, file, []string{w.kind}))
 	if !w.systemd {
 		return nil

@@ -62,7 +62,7 @@ func TestSiteInitFindsEverythingItself(t *testing.T) {
 		t.Errorf("queue = %+v, want the default one, and a part of its nodes", q)
 	}
 	for _, want := range []string{
-		"found slurm: 3 queues\n", "found local: this machine alone: ", "  gpu: 2 nodes, 64 cores, 540GB, 4 cards a node, at most 24h\n", "floe site join @TOKEN",
+		"found slurm: it answers\n", "found local: this machine alone: ", "  gpu: 2 nodes, 64 cores, 540GB, 4 cards a node, at most 24h\n", "floe site join @TOKEN",
 		"*/5 * * * *  PATH=", "SLURM_CONF='/etc/it'\\''s/slurm.conf' ", " glidein --config '" + dir + "/site.toml' >>'" + dir + "/passes.log' 2>&1\n",
 		"systemctl --user enable --now floe-glidein.timer\n",
 	} {

@@ -84,6 +84,9 @@ func (s *Server) Launch(ctx context.Context, caller transport.Caller, request *p
 	if err := checkShapes(request.Shapes); err != nil {
 		return nil, err
 	}
+	if request.Preview || request.Trial {
+		return s.tryLaunch(ctx, site, request)
+	}
 	seen := seenOf(request)
 	seen.at = time.Now()
 	s.passes.heard(site, seen)

@@ -34,6 +34,13 @@ func (running) AddressSpace() (protocol.ByteSize, error) {
 	return protocol.ByteSize(l.Cur), nil
 }
 
+// Free is what this user can still write to a directory's file system, quotas included.
+func Free(dir string) (protocol.ByteSize, error) { return running{}.Free(dir) }
+
+// Quota is what this user's quota leaves of a directory's file system; false where none
+// bounds it, or the kernel does not say.
+func Quota(dir string) (protocol.ByteSize, bool) { return quotaLeft(dir) }
+
 func (running) Free(dir string) (protocol.ByteSize, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
