@@ -83,38 +83,39 @@ func (s *Spool) writeGroup(group []*entry) error {
 	name, content := first.lease.String()+suffix, any(first.report)
 	if len(group) > 1 {
 		reports := make([]protocol.SignedReport, len(group))
+		leases := make(map[protocol.LeaseID]bool, len(group))
 		for i, e := range group {
 			reports[i] = e.report
+			leases[e.lease] = true
 		}
 		// Others of these leases may share a file of their own.
 		name, content = fmt.Sprintf("%v-%08x%s", first.lease, rand.Uint32(), sharedSuffix), reports
+		// Known before it can be read: Pending would note it as one that was found.
+		s.mu.Lock()
+		s.shared[name] = leases
+		s.mu.Unlock()
 	}
 	b, err := protocol.Marshal(content)
 	if err == nil {
 		err = s.writeFile(name, b)
 	}
 	if err != nil {
+		s.mu.Lock()
+		delete(s.shared, name)
+		s.mu.Unlock()
 		return fmt.Errorf("spool report %v: %w", first.lease, err)
 	}
-	return s.replace(name, group)
+	return s.forgetBut(name, group)
 }
 
-// replace forgets what a group of reports takes the place of.
-func (s *Spool) replace(name string, group []*entry) error {
+// forgetBut forgets what the reports in a file take the place of.
+func (s *Spool) forgetBut(name string, group []*entry) error {
 	var all []error
-	leases := make(map[protocol.LeaseID]bool, len(group))
 	for _, e := range group {
 		if len(group) > 1 {
-			all = append(all, s.Remove(e.lease))
-		} else {
-			all = append(all, s.removeShared(e.lease))
+			all = append(all, s.removeSingle(e.lease))
 		}
-		leases[e.lease] = true
-	}
-	if len(group) > 1 {
-		s.mu.Lock()
-		s.shared[name] = leases
-		s.mu.Unlock()
+		all = append(all, s.removeShared(e.lease, name))
 	}
 	return errors.Join(all...)
 }
@@ -166,32 +167,39 @@ func (s *Spool) undelivered(name string, reports []protocol.SignedReport) (left 
 
 // Remove forgets a report; one that is not there is no error.
 func (s *Spool) Remove(l protocol.LeaseID) error {
-	err := os.Remove(filepath.Join(s.dir, l.String()+suffix))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err = errors.Join(err, s.removeShared(l)); err != nil {
+	if err := errors.Join(s.removeSingle(l), s.removeShared(l, "")); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
 }
 
-// removeShared forgets a report that shares a file, which goes with the last of them.
-func (s *Spool) removeShared(l protocol.LeaseID) error {
+// removeSingle forgets a report that has a file of its own.
+func (s *Spool) removeSingle(l protocol.LeaseID) error {
+	return removed(filepath.Join(s.dir, l.String()+suffix))
+}
+
+// removeShared forgets a report in all files that it shares but one. A file goes with
+// the last of its reports.
+func (s *Spool) removeShared(l protocol.LeaseID, but string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var all []error
 	for name, leases := range s.shared {
-		if !leases[l] {
+		if name == but || !leases[l] {
 			continue
 		}
-		if delete(leases, l); len(leases) > 0 {
-			return nil
+		if delete(leases, l); len(leases) == 0 {
+			delete(s.shared, name)
+			all = append(all, removed(filepath.Join(s.dir, name)))
 		}
-		delete(s.shared, name)
-		if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+	}
+	return errors.Join(all...)
+}
+
+// removed removes a file that need not be there.
+func removed(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
