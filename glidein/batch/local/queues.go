@@ -14,7 +14,7 @@ func (s *System) Queues(context.Context) ([]batch.Queue, error) {
 	q := batch.Queue{Default: true, Nodes: 1, Cores: runtime.NumCPU()}
 	var info syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&info); err == nil {
-		q.Memory = protocol.ByteSize(uint64(info.Totalram) * uint64(info.Unit))
+		q.Memory = protocol.ByteSize(info.Totalram) * protocol.ByteSize(info.Unit)
 	}
 	return []batch.Queue{q}, nil
 }
