@@ -138,7 +138,7 @@ func (p *Pass) room(stations []*station) {
 		for _, l := range s.lines {
 			r := l.result
 			if s.err != nil {
-				r.Room, r.Bound = 0, "the batch system does not answer"
+				r.Room, r.Bound = 0, "its batch system, which does not answer"
 				continue
 			}
 			r.Room, r.Bound = l.MaxPilots-r.total(), "max_pilots"

@@ -348,7 +348,7 @@ func (p *Pass) watchRelay(ctx context.Context, stations []*station, result *Resu
 		said = fmt.Sprintf("nothing launched: %v", err)
 		for _, s := range stations {
 			for _, l := range s.lines {
-				l.result.Room, l.result.Bound = 0, "the site's relay does not serve"
+				l.result.Room, l.result.Bound = 0, "the site's relay, which does not serve"
 			}
 		}
 	}
