@@ -3,6 +3,7 @@ package glidein
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -80,7 +81,8 @@ func stray(e *batch.Entry) protocol.LaunchID {
 // retireEnded takes the jobs that no batch system has out of the ledger.
 func (p *Pass) retireEnded(ledger *Ledger, stations []*station, result *Result) {
 	lost := map[string]int{}
-	for launch, j := range ledger.Jobs {
+	for _, launch := range slices.Sorted(maps.Keys(ledger.Jobs)) {
+		j := ledger.Jobs[launch]
 		if j.seen != 0 {
 			continue
 		}
@@ -101,7 +103,6 @@ func (p *Pass) retireEnded(ledger *Ledger, stations []*station, result *Result) 
 		result.Reasons = append(result.Reasons, fmt.Sprintf("%d pilot jobs are forgotten: no queue is in %s any more", n, where))
 	}
 	slices.Sort(result.Reasons)
-	slices.Sort(result.Ended)
 	slices.Sort(result.Adopted)
 }
 

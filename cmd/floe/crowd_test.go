@@ -45,9 +45,12 @@ func crowd(args []string) error {
 			return err
 		}
 		defer site.Close()
-		reply, err := site.Launch(ctx, &protocol.LaunchRequest{
-			Version: protocol.Version, Shapes: []protocol.LaunchShape{{Name: "one", Offer: offer, Room: n}},
-		})
+		// No shape may have more than ten pilot jobs that have not proven themselves.
+		request := &protocol.LaunchRequest{Version: protocol.Version}
+		for ; n > 0; n -= min(n, 10) {
+			request.Shapes = append(request.Shapes, protocol.LaunchShape{Name: fmt.Sprint("shape-", n), Offer: offer, Room: min(n, 10)})
+		}
+		reply, err := site.Launch(ctx, request)
 		if err != nil {
 			return err
 		}

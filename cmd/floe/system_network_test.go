@@ -328,6 +328,11 @@ func TestNetworkWhereAllMove(t *testing.T) {
 	there.far = n.space("cut")
 	there.joinSiteAs("there", 1, 2, "", "")
 	w.arrive("quic")
+	for _, site := range []string{"here", "there"} { // what one site's pilots will do launches none at the other
+		if code := w.finish(w.submit(oneTask, 1, "--site", site)); code != exitOK {
+			t.Fatalf("wait: exit %d, want 0\n%s", code, w.story())
+		}
+	}
 	w.until("both sites have a pilot", func() bool { return len(w.seen()) == 2 })
 	n.in("router", "ip", "link", "set", "cut", "down")
 	for i, name := range names {
@@ -409,12 +414,7 @@ func TestNetworkBehindOneAddress(t *testing.T) {
 	site := w.siteAt(n)
 	site.ok("site", "join", strings.TrimSpace(w.ok("token", "create", "site", "here")), "--dir", site.site)
 	const each = 100
-	id := w.submit(`version: 3
-tasks:
-  - name: one
-    requirements: {cpu: 1, memory: 0.1, disk: 0.1, time: 0.1}
-    trays: [{modules: [{src: /bin/true}]}]
-`, 3*each)
+	id := w.submit(oneTask, 3*each)
 	tickets := site.command(crowdCommand, "tickets", site.site, fmt.Sprint(3*each))
 	out, err := tickets.Output()
 	var grants []protocol.LaunchGrant
@@ -448,6 +448,13 @@ tasks:
 	}
 	t.Logf("%d pilots came by %v\n%s", 3*each, ways, linesWith(metrics, "connections_"))
 }
+
+const oneTask = `version: 3
+tasks:
+  - name: one
+    requirements: {cpu: 1, memory: 0.1, disk: 0.1, time: 0.1}
+    trays: [{modules: [{src: /bin/true}]}]
+`
 
 // linesWith are the lines of a text that hold a word.
 func linesWith(text, word string) string {
