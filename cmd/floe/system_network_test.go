@@ -323,6 +323,7 @@ func TestNetworkWhereAllMove(t *testing.T) {
 	})
 	w.until("three coordinators vote", func() bool { return len(w.voters()) == 3 })
 	here := w.siteAt(n)
+	here.idle = "10m" // all coordinators move meanwhile
 	here.joinSiteAs("here", 1, 2, "", "")
 	there := here.besides("there")
 	there.far = n.space("cut")

@@ -115,6 +115,8 @@ type world struct {
 	space string
 	// far is the one in which pilots run; empty is space.
 	far string
+	// idle is how long pilots of the site stay without work.
+	idle string
 
 	submitting *submitting // nil unless somebody submits all the time
 }
@@ -139,7 +141,7 @@ func newWorld(t *testing.T, flags ...string) *world {
 // emptyWorld has no coordinators yet.
 func emptyWorld(t *testing.T, dir string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, nodes: map[string]*node{}, isolation: "none"}
+	w := &world{t: t, dir: dir, nodes: map[string]*node{}, isolation: "none", idle: "60s"}
 	w.site = filepath.Join(w.dir, "site")
 	if os.Getenv("FLOE_TEST_LOG") != "" {
 		t.Cleanup(func() { t.Log(w.story()) })
@@ -427,10 +429,10 @@ walltime = "1h"
 [system]
 pilot = %q
 cache = %q
-idle = "60s"
+idle = %q
 isolation = %q
 %s
-`, pilots, cores, queue, w.pilotProgram(), filepath.Join(w.dir, "cache"), w.isolation, system)
+`, pilots, cores, queue, w.pilotProgram(), filepath.Join(w.dir, "cache"), w.idle, w.isolation, system)
 	w.write(filepath.Join(filepath.Base(w.site), "site.toml"), config)
 	w.t.Cleanup(w.endPilots)
 	stop, stopped := make(chan struct{}), make(chan struct{})

@@ -142,6 +142,7 @@ func TestRequestsOfEarlierVersionsAreAnswered(t *testing.T) {
 
 			var launch protocol.LaunchRequest
 			if recorded(t, version, "LaunchRequest", &launch) {
+				launch.Preview, launch.Trial = false, false                              // a pass that asks for what it may have
 				launch.Reports = []protocol.SignedReport{reportOf(t, version, p, lease)} // from the spool: it was answered already
 				for i := range launch.Shapes {
 					launch.Shapes[i].BatchError = ""
