@@ -40,12 +40,13 @@ const secret = "the-passkey-of-another"
 // hostile is a payload that tries what it should not be able to do. What it
 // achieves it writes down.
 const hostile = `
+other=$SCRATCH/p-1/2.1/work
 got() { name=$1; shift; if "$@" >>stolen 2>>errors; then echo $name; fi; }
 holds() { tr '\0' '\n' <$1 | grep -a ` + secret + `; }
 become_root() { unshare --user --map-root-user --mount sh -c 'umount "$1"; umount -l "$1"; grep -r ` + secret + ` "$1"' sh $1; }
 {
-got "reads another attempt" holds $SCRATCH/p-1/2.1/work/input
-got "writes to another attempt" sh -c "echo x >$SCRATCH/p-1/2.1/work/planted"
+got "reads another attempt" holds $other/input
+got "writes to another attempt" sh -c "echo x >$other/planted"
 got "reads the spool" holds $SCRATCH/spool/report
 got "reads the ticket" holds $SITE/ticket
 got "uncovers what is hidden" become_root $SCRATCH
@@ -68,7 +69,7 @@ func victims(t *testing.T) (a *attempt, script string, hidden []string) {
 	t.Helper()
 	root := t.TempDir()
 	scratch, site := filepath.Join(root, "scratch"), filepath.Join(root, "site")
-	for _, file := range []string{"scratch/p-1/2.1/work/input", "scratch/spool/report", "site/ticket"} {
+	for _, file := range []string{filepath.Join("scratch/p-1/2.1/work", "input"), "scratch/spool/report", "site/ticket"} {
 		path := filepath.Join(root, file)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
