@@ -41,7 +41,7 @@ func serveCacheCommand() *cobra.Command {
 	f.String("listen", ":4480", "host:port to listen on for pilots")
 	f.StringSlice("origin", nil, "a host, or host:port, to fetch from; default: any but addresses of this machine itself")
 	f.String("metrics", "", "host:port to serve figures on to Prometheus, without encryption; default: none")
-	f.String("log-level", "info", "debug, info, warn or error")
+	logLevelFlag(c)
 	return c
 }
 
@@ -56,9 +56,9 @@ type siteServing struct {
 func serveCache(c *cobra.Command) error {
 	f := c.Flags()
 	text := func(name string) string { s, _ := f.GetString(name); return s }
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(text("log-level"))); err != nil {
-		return usageErrorf("log level %q: want debug, info, warn or error", text("log-level"))
+	level, err := logLevel(c)
+	if err != nil {
+		return err
 	}
 	var quota glidein.Size
 	if err := quota.UnmarshalText([]byte(text("quota"))); err != nil {
@@ -67,7 +67,6 @@ func serveCache(c *cobra.Command) error {
 	only, _ := f.GetStringSlice("origin")
 	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 	s := &siteServing{dir: text("site"), logger: logger}
-	var err error
 	if s.link, err = openSite(s.dir, logger); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func coordinatorCommand() *cobra.Command {
 	f.Int64("min-free", 0, "bytes of free disk below which it neither leads nor takes submissions (default: a tenth of the disk, 1 GiB to 10 GiB)")
 	f.Int64("files-quota", 0, "bytes that steering files, modules and software may take together (default 50 GB)")
 	f.Bool("tcp-only", false, "do not serve QUIC")
-	f.String("log-level", "info", "debug, info, warn or error")
+	logLevelFlag(c)
 	fetchFlags(c, fetch.DefaultHosts)
 	f.String("debug-listen", "", "host:port on loopback to serve profiles on, at /debug/pprof/; default: none")
 	return c
@@ -54,9 +54,9 @@ var timings = map[string]func() replica.Timing{"wan": replica.DefaultTiming, "la
 func runCoordinator(c *cobra.Command, dir string) error {
 	f := c.Flags()
 	text := func(name string) string { s, _ := f.GetString(name); return s }
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(text("log-level"))); err != nil {
-		return usageErrorf("log level %q: want debug, info, warn or error", text("log-level"))
+	level, err := logLevel(c)
+	if err != nil {
+		return err
 	}
 	timing, ok := timings[text("timing")]
 	if !ok {
@@ -77,7 +77,6 @@ func runCoordinator(c *cobra.Command, dir string) error {
 		return usageErrorf("files-quota %d: want a number of bytes", quota)
 	}
 	config.FilesQuota = protocol.ByteSize(quota)
-	var err error
 	if config.Modules, err = fetcherOf(c, filepath.Join(dir, "fetch")); err != nil {
 		return err
 	}

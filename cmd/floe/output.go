@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -27,6 +28,19 @@ type printer struct {
 // outputFlag adds -o to a command.
 func outputFlag(c *cobra.Command) {
 	c.Flags().StringP("output", "o", "text", "output format: text or json")
+}
+
+// logLevelFlag adds --log-level to a command that serves, logLevel reads it.
+func logLevelFlag(c *cobra.Command) {
+	c.Flags().String("log-level", "info", "debug, info, warn or error")
+}
+
+func logLevel(c *cobra.Command) (level slog.Level, err error) {
+	text, _ := c.Flags().GetString("log-level")
+	if err := level.UnmarshalText([]byte(text)); err != nil {
+		return level, usageErrorf("log level %q: want debug, info, warn or error", text)
+	}
+	return level, nil
 }
 
 func newPrinter(c *cobra.Command) (*printer, error) {

@@ -44,16 +44,16 @@ func relayCommand() *cobra.Command {
 	f.String("stage", "", "directory on a file system shared with the nodes, by which files of --storage are moved in place of tunnels")
 	f.String("max-bytes", "1TB", "what may pass for one pilot job, both ways together")
 	f.String("log-file", "", "file to write to, of 1 MB at most and one before it; default: standard error")
-	f.String("log-level", "info", "debug, info, warn or error")
+	logLevelFlag(c)
 	return c
 }
 
 func serveRelay(c *cobra.Command) error {
 	f := c.Flags()
 	text := func(name string) string { s, _ := f.GetString(name); return s }
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(text("log-level"))); err != nil {
-		return usageErrorf("log level %q: want debug, info, warn or error", text("log-level"))
+	level, err := logLevel(c)
+	if err != nil {
+		return err
 	}
 	var most glidein.Size
 	if err := most.UnmarshalText([]byte(text("max-bytes"))); err != nil || most == 0 {
